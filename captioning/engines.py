@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine that writes captions is given and gives back. One engine a file; `ENGINES` names them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+from captioning.schema import CaptionTexts
+from reelmill.column import Column
+
+ENGINES = {"measured": "captioning.measured:MeasuredEngine"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFacts:
+    """What is known of a clip before anybody looks at it.
+
+    Args:
+        values: column name -> value; None where it was not measured or not stated. Scalars and lists of strings.
+    """
+
+    values: Mapping[str, Any]
+
+    def get(self, column: str) -> Any:
+        """The value of `column`, None if unmeasured. Raises KeyError for a column the engine did not ask for."""
+        return self.values[column]
+
+    def known(self, *columns: str) -> bool:
+        """Whether every one of `columns` has a value."""
+        return all(self.values[column] is not None for column in columns)
+
+
+@dataclass(frozen=True, slots=True)
+class FramesRequest:
+    """Where a clip's frames lie, for an engine that looks at them: it picks some and decodes them in its own child.
+
+    Args:
+        uri: absolute path or s3 URI of the source.
+        seek_pts: pts of the key frame at or before the clip.
+        frame_pts: pts of every frame of the clip, ascending.
+        time_base: seconds per tick, as (numerator, denominator).
+        size_px: width and height of the displayed frame.
+    """
+
+    uri: str
+    seek_pts: int
+    frame_pts: tuple[int, ...]
+    time_base: tuple[int, int]
+    size_px: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One sentence of a text and the columns it was made from."""
+
+    field: str
+    sentence: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionResult:
+    """What an engine says of a clip.
+
+    Args:
+        texts: the ten texts.
+        grounding: `measured` (only measured facts) or `model` (a vision-language model wrote it).
+        evidence: for measured texts, every sentence with its columns.
+        status: `ok` or `repaired`; an engine that fails raises RowError.
+    """
+
+    texts: CaptionTexts
+    grounding: str
+    evidence: tuple[Evidence, ...] = ()
+    status: str = "ok"
+
+
+class CaptionEngine(Protocol):
+    """Writes the ten texts of one clip. Made once per worker, so its constructor may load weights."""
+
+    name: str
+    version: int
+    reads: tuple[Column, ...]    # the facts it wants
+    looks_at_frames: bool        # whether `caption` is given a FramesRequest
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """JSON-able settings that change the texts; they go into the captioner's id."""
+        ...
+
+    def caption(self, facts: ClipFacts, frames: FramesRequest | None) -> CaptionResult:
+        """Texts for one clip. Raises RowError if the clip cannot be captioned."""
+        ...
+
+
+def engine_class(name: str) -> type[CaptionEngine]:
+    """The engine called `name`. Raises ValueError, naming the known ones, if there is none."""
+    if name not in ENGINES:
+        raise ValueError(f"captions.engine is {name!r}; known engines: {', '.join(ENGINES)}")
+    module, _, attribute = ENGINES[name].partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which number earns which word, and how numbers are written in a sentence.
+
+All bounds are ours. They are kept apart from the rules that select clips: a word describes, a rule decides.
+"""
+
+from dataclasses import dataclass
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A value from which on a word is used, with the reason for it."""
+
+    value: float
+    unit: str
+    reason: str
+
+
+BOUNDS = {
+    "fps": Bound(8.0, "frames per second", "below it, flow between neighbouring frames is no longer a small displacement"),
+    "camera_inliers": Bound(0.5, "share", "with fewer, most of the picture does not follow the model: no word on the camera"),
+    "camera_shift": Bound(0.01, "frame heights/s", "below it, 0.1 pixel a frame on the 270-row proxy at 30 fps: noise of the flow"),
+    "camera_zoom": Bound(0.01, "1/s", "at the frame's edge half a camera_shift"),
+    "camera_roll": Bound(0.5, "degrees/s", "at the frame's edge half a camera_shift"),
+    "camera_shake": Bound(0.03, "frame heights/s", "three times camera_shift: a shake that a viewer notices"),
+    "motion_none": Bound(0.01, "frame heights/s", "as camera_shift"),
+    "motion_medium": Bound(0.1, "frame heights/s", "ten seconds to cross the frame: the pace of a stroll seen from afar"),
+    "motion_fast": Bound(0.5, "frame heights/s", "two seconds to cross the frame: hard to follow with the eye in detail"),
+    "freeze": Bound(0.05, "share", "one frame in twenty; fewer repeats are a frame rate conversion nobody sees"),
+    "dark": Bound(0.25, "of full scale", "an sRGB value of 0.25 is 5 % of linear light, two stops below mid-grey"),
+    "bright": Bound(0.60, "of full scale", "an sRGB value of 0.60 is 32 % of linear light, almost one stop above mid-grey"),
+    "contrast_low": Bound(0.35, "of full scale", "the 5th to 95th percentile leave two thirds of the scale unused"),
+    "contrast_high": Bound(0.75, "of full scale", "the 5th to 95th percentile take three quarters of the scale"),
+    "clipped": Bound(0.02, "share", "one pixel in fifty: a visible patch; specular highlights stay below"),
+    "grey": Bound(4.0, "8-bit levels squared", "channels differ by 2 levels: chroma noise of 4:2:0 coding of a grey picture"),
+    "muted": Bound(0.15, "HSV saturation", "overcast footage lies below"),
+    "vivid": Bound(0.45, "HSV saturation", "painted or lit colours over half the picture"),
+    "detail_low": Bound(20.0, "8-bit levels squared", "a picture without fine structure at 1080 rows"),
+    "detail_high": Bound(300.0, "8-bit levels squared", "dense fine structure at 1080 rows"),
+}
+
+ASPECTS = {
+    "16:9": 16 / 9, "4:3": 4 / 3, "3:2": 3 / 2, "5:4": 5 / 4, "2:1": 2.0, "1.85:1": 1.85, "17:9": 256 / 135,
+    "21:9": 64 / 27, "2.39:1": 2.39,
+}
+ASPECT_TOLERANCE = 0.01  # 1920x1088 still counts as 16:9
+
+
+def bound(name: str) -> float:
+    """The value of a bound of `BOUNDS`."""
+    return BOUNDS[name].value
+
+
+def percent(share: float) -> str:
+    """A share in per cent with two digits that mean something: `12%`, `3.4%`, `less than 1%`."""
+    value = abs(share) * 100
+    if value < 1:
+        return "less than 1%"
+    return f"{value:.0f}%" if value >= 9.95 else f"{trimmed(value, 1)}%"
+
+
+def about(share: float) -> str:
+    """`about 12%`, or `less than 1%`."""
+    text = percent(share)
+    return text if text.startswith("less") else f"about {text}"
+
+
+def trimmed(value: float, digits: int) -> str:
+    """A decimal number without trailing zeros: 30.0 -> `30`, 29.97003 -> `29.97`."""
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:.0f}"
+
+
+def seconds(duration_s: float) -> str:
+    """`4 seconds`, `4.3 seconds`, `1 second`; hundredths below one second."""
+    text = trimmed(duration_s, 1 if duration_s >= 0.95 else 2)
+    return f"{text} second" if text == "1" else f"{text} seconds"
+
+
+def aspect(ratio: float) -> str:
+    """Width over height in the usual names: `16:9`, `9:16`, `1:1`, or `about 1.53:1`."""
+    wide = max(ratio, 1 / ratio)
+    if wide <= 1 + ASPECT_TOLERANCE:
+        return "1:1"
+    name = min(ASPECTS, key=lambda n: abs(ASPECTS[n] / wide - 1))
+    exact = abs(ASPECTS[name] / wide - 1) <= ASPECT_TOLERANCE
+    width, height = (name if exact else f"{trimmed(wide, 2)}:1").split(":")
+    text = f"{width}:{height}" if ratio >= 1 else f"{height}:{width}"
+    return text if exact else f"about {text}"
+
+
+def listed(items: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def quoted(text: str) -> str:
+    """Text of somebody else in quotation marks, on one line."""
+    return f"“{' '.join(text.split())}”"

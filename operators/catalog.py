@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names that a recipe may use, and where they live. Nothing is imported until a name is asked for."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+
+from operators.contract import Meter, Operator
+
+METERS: dict[str, str] = {
+    "border": "operators.meters.border:Border",
+    "color": "operators.meters.color:Color",
+    "content": "operators.meters.content:Content",
+    "exposure": "operators.meters.exposure:Exposure",
+    "freeze": "operators.meters.freeze:Freeze",
+    "grey": "operators.meters.grey:Grey",
+    "motion": "operators.meters.motion:Motion",
+    "sharpness": "operators.meters.sharpness:Sharpness",
+}
+OPERATORS: dict[str, str] = {
+    "embedding": "operators.embedding:Embedding",
+}
+
+
+def meter_class(name: str) -> type[Meter]:
+    """The meter called `name`. Raises ValueError with the nearest known name."""
+    return _load("meter", name, METERS)
+
+
+def operator_class(name: str) -> type[Operator]:
+    """The operator called `name`. Raises ValueError with the nearest known name."""
+    return _load("operator", name, OPERATORS)
+
+
+def _load(what: str, name: str, catalog: Mapping[str, str]) -> type:
+    if name not in catalog:
+        near = get_close_matches(name, catalog, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(catalog))}"
+        raise ValueError(f"unknown {what} {name!r}; {hint}")
+    module, _, attribute = catalog[name].partition(":")
+    return getattr(import_module(module), attribute)

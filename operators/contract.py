@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator and a meter are. Read this file first.
+
+An `Operator` maps a table of rows to a table of the same rows with more columns; it never drops a row and never
+imports ray. A `Meter` looks at the frames of one decode and says numbers; it knows nothing of clips. Both are frozen
+dataclasses: their fields are their whole configuration, and the fingerprint is made from them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from reelmill.column import Column
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one worker of an operator holds: logical CPUs, GPUs (may be a fraction), resident memory."""
+
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    memory_gb: float = 1.0
+
+
+class RowError(Exception):
+    """A row cannot be processed; it becomes that row's `error_kind` and `error`, and the run goes on."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Operator(ABC):
+    """Adds columns to rows. Subclasses are `@dataclass(frozen=True, kw_only=True)`."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    reads: ClassVar[tuple[Column, ...]] = ()
+    resources: ClassVar[Resources] = Resources()
+    neutral: ClassVar[frozenset[str]] = frozenset()  # fields that change speed, never results; not fingerprinted
+    exact: ClassVar[bool] = True     # same bytes for any batch, worker and machine of one kind
+    expands: ClassVar[bool] = False  # may give several rows per input row (windows of a clip), never none
+
+    @property
+    @abstractmethod
+    def writes(self) -> tuple[Column, ...]:
+        """Columns that `process` adds; may depend on the configuration."""
+
+    def setup(self) -> Any:
+        """Called once per worker: load weights, start children. Its result is handed to every `process`."""
+        return None
+
+    @abstractmethod
+    def process(self, state: Any, batch: pa.Table) -> pa.Table:
+        """Same rows in the same order, with the columns of `writes` (and `error_kind`, `error` where a row failed)."""
+
+    def close(self, state: Any) -> None:
+        """Called when the worker ends: stop children. Must be safe to call twice."""
+
+
+class View(StrEnum):
+    """What a meter wants to see. The reader makes each view at most once a frame and shares it."""
+
+    TINY = "tiny"            # uint8 [h, 64..256, 3] BGR: the frame scaled to TINY_WIDTH_PX wide, for shot detection
+    PROXY = "proxy"          # uint8 [270, w] luma, 0-255 full range whatever the bit depth
+    LUMA = "luma"            # uint8 or uint16 [H, W] native luma plane, no copy
+    COLOR = "color"          # uint8 [270, w, 3] BGR at proxy size
+    PIXELS = "pixels"        # uint8 [H, W, 3] RGB at native size; dear at 4K
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """Facts about the decoded stream that meters may need."""
+
+    width_px: int
+    height_px: int
+    fps: float
+    bit_depth: int = 8
+    is_full_range: bool = False
+    hdr: str = "sdr"
+
+
+# One value per column of `writes`, null (None) where nothing can be said, from
+#   (view, seconds)         a frame and its time on the source's time line, or, of a pairwise meter,
+#   (before, view, step_s)  two neighbouring frames and the seconds between them.
+Update = Callable[..., tuple[Any, ...]]
+
+
+class Meter(ABC):
+    """Says numbers about frames. Subclasses are `@dataclass(frozen=True, kw_only=True)` with a `rate_hz` of their own."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    view: ClassVar[View]
+    writes: ClassVar[tuple[Column, ...]]       # list columns of the series table: `<meter>_<noun>_<unit>`
+    neutral: ClassVar[frozenset[str]] = frozenset()
+    pairwise: ClassVar[bool] = False           # a value compares the sampled frame with the frame before it
+    rate_hz: float | None = None               # samples per second; None: every frame
+
+    @abstractmethod
+    def start(self, info: StreamInfo) -> Update:
+        """A fresh update function for one segment. It may keep what it made of a view: the same array may come again.
+
+        Series layout: a meter with `rate_hz=None` gives one value per entry of `frame_pts`; a pairwise one gives one
+        more at the end, for the first frame after the segment, when `next_pts` is not null (so that stitching loses no
+        pair); the value of the segment's first frame is null. A sampled meter's values stand beside their times in the
+        added column `<meter>_pts`: a sample is the first frame with t >= k / rate_hz, whatever the segments are, so
+        the first frame after a segment may be among them and a segment's first frame, but for the source's, is not.
+        """
+
+
+def config_of(thing: Operator | Meter) -> dict[str, Any]:
+    """JSON-able identity of an operator or meter for fingerprints: name, version, fields that can change results."""
+    settings = {f.name: getattr(thing, f.name) for f in fields(thing) if f.name not in thing.neutral}  # type: ignore[arg-type]
+    return {"name": thing.name, "version": thing.version, **settings}
+
+
+@contextmanager
+def row_errors(kinds: dict[type[BaseException], str]) -> Iterator[None]:
+    """Turns the listed exceptions into RowError of the given kind; everything else propagates as our bug."""
+    try:
+        yield
+    except tuple(kinds) as error:
+        kind = next(k for t, k in kinds.items() if isinstance(error, t))
+        raise RowError(kind, f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole run, top to bottom: listing, probe, measure, clips, models, captions, selection, tokens, packing, view.
+
+Each step looks at what is committed and does the rest; a run over finished work lists the input, reads some footers
+and does nothing. Ray is started by the first step that needs it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from pipelines import unit_tasks
+from pipelines.ledger import Ledger, table_hash
+from pipelines.manifest import RunLog, Stopwatch, load_manifest, new_manifest, num_units_for, read_attempts, save_manifest
+from pipelines.plan import Plan
+from pipelines.rounds import (
+    Budget,
+    Round,
+    RoundResult,
+    StageJob,
+    files_hash,
+    finish_units,
+    pending_units,
+    run_in_process,
+    unit_blocks,
+)
+from reelmill import tables
+from reelmill.ids import unit_of
+from reelmill.storage import Store
+
+STAGES = ("probe", "measure", "clips", "models", "caption", "select", "tokenize", "pack", "report")
+SMALL_ROUND_S = 5.0  # a round of pure Python that is estimated to be shorter needs no actors
+MAX_ROWS_PER_PLAN = 20_000  # rows of work the driver holds at once
+
+
+class Progress(Protocol):
+    """What the command line shows while a run goes on."""
+
+    def start(self, stage: str, num_rows: int, already: int) -> None: ...
+    def advance(self, num_rows: int, num_failed: int) -> None: ...
+    def finish(self, result: RoundResult) -> None: ...
+    def say(self, line: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run; nothing here changes results.
+
+    Args:
+        input: directory, glob, manifest file or s3 URI; None works on what is already listed.
+        out: the data set's root.
+        only: run just this stage of STAGES.
+        limit: take the first so many sources of the listing.
+        address: Ray address, `local`, or `in-process` for no Ray at all; None decides by itself.
+        num_cpus, num_gpus: size of the pools; None takes this machine (or the cluster).
+        strict: our own bugs end the run.
+    """
+
+    input: str | None
+    out: str
+    only: str | None = None
+    limit: int | None = None
+    address: str | None = None
+    num_cpus: int | None = None
+    num_gpus: int = 0
+    strict: bool = False
+    budget: Budget = Budget()
+
+
+@dataclass
+class Mill:
+    """One run over one data set."""
+
+    plan: Plan
+    options: Options
+    progress: Progress
+    argv: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.options.out)
+        self.log = RunLog(self.store)
+        self.results: list[RoundResult] = []
+        self.manifest: dict[str, Any] = {}
+        self._stack = ExitStack()
+        self._attempts = read_attempts(self.store)
+        self._is_ray_up = False
+        self._cpus = self.options.num_cpus
+
+    # --- the run -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Everything that is not done yet. What is committed stays committed, however this ends."""
+        self.log.add_start(self.argv, self.plan.recipe.recipe)
+        try:
+            with self._stack:
+                self._list()
+                for stage, step in self._steps().items():
+                    if self.options.only in (None, stage):
+                        step()
+                        self._save()
+        finally:
+            self._save()
+            self.log.flush()
+
+    def _steps(self) -> dict[str, Callable[[], None]]:
+        return {
+            "probe": self._probe,
+            "measure": self._measure,
+            "clips": self._clips,
+            "models": self._models,
+            "caption": self._caption,
+            "select": self._select,
+            "tokenize": self._tokenize,
+            "pack": self._pack,
+        }
+
+    @property
+    def did_work(self) -> bool:
+        """Whether any stage wrote rows."""
+        return any(result.num_rows for result in self.results)
+
+    def exit_code(self) -> int:
+        """1 if rows failed by our own bugs, else 0: every row is accounted for."""
+        return int(any(failure["kind"] == "internal" for result in self.results for failure in result.failures))
+
+    def outcome(self) -> Any:
+        """Kept, rejected and failed clips by rule (`pipelines.select.merge_summaries`); None before the selection."""
+        import polars as pl
+
+        from pipelines.select import merge_summaries, summary
+
+        units = self._units(self.selection)
+        if not units:
+            return None
+        return merge_summaries(summary(pl.DataFrame(pl.from_arrow(self.selection.read(unit)))) for unit in units)
+
+    def _save(self) -> None:
+        if self.manifest:
+            save_manifest(self.store, self.manifest)
+
+    # --- listing and ledgers -----------------------------------------------------------------------------------
+
+    def _list(self) -> None:
+        from pipelines.listing import list_sources
+
+        earlier = load_manifest(self.store)
+        self.listing: dict[int, pa.Table] = {}
+        if self.options.input is None:
+            if earlier is None:
+                raise ValueError(f"{self.store.root} holds no data set yet: give its input with --in")
+            self.manifest = earlier
+        else:
+            sources = self.plan.recipe.sources
+            listing = list_sources(self.options.input, sources.suffixes, sources.image_suffixes)
+            rows = listing.rows.slice(0, self.options.limit) if self.options.limit else listing.rows
+            num_units = earlier["num_units"] if earlier else num_units_for(rows.num_rows)
+            self.manifest = earlier or new_manifest(self.options.input, num_units)
+            self.manifest["input"] = self.options.input
+            self.manifest["ignored_files"] = {"num": listing.num_ignored, "examples": listing.ignored_examples}
+            units = [unit_of(relpath, num_units) for relpath in rows.column("relpath").to_pylist()]
+            for unit in sorted(set(units)):
+                self.listing[unit] = rows.take(pa.array([i for i, u in enumerate(units) if u == unit], pa.int64()))
+        self._describe()
+
+    def _describe(self) -> None:
+        plan, manifest = self.plan, self.manifest
+        manifest["recipe"] = plan.recipe.model_dump(mode="json", by_alias=True)
+        manifest["recipe_name"] = plan.recipe.recipe
+        manifest["fingerprints"] = dict(plan.fps)
+        manifest["exact"] = {op.name: op.exact for op in plan.operators}
+        manifest["tables"] |= {
+            "sources": self.sources.rel, "series": self.series.rel, "clips": self.clips.rel,
+            "scores": {"measure": self.scores.rel, "models": self.model_scores.rel if plan.models else None},
+            "selection": self.selection.rel,
+            "captions": self.captions.rel if plan.caption else None,
+        }
+        self.store.write_bytes("recipe.yaml", plan.recipe.to_yaml().encode())
+
+    def _ledger(self, rel: str, key: tuple[str, ...], stage: str, **kwargs: Any) -> Ledger:
+        return Ledger(self.store, rel, key, self.plan.fps[stage], **kwargs)
+
+    @cached_property
+    def sources(self) -> Ledger:
+        return self._ledger("sources", ("relpath",), "sources", newest_wins=True)
+
+    @cached_property
+    def series(self) -> Ledger:
+        return self._ledger(f"series-{self.plan.fps['series']}", ("source_id", "segment_index"), "series")
+
+    @cached_property
+    def clips(self) -> Ledger:
+        return self._ledger(f"clips-{self.plan.fps['clips']}", ("clip_id",), "clips")
+
+    @cached_property
+    def scores(self) -> Ledger:
+        return self._ledger(f"scores/measure-{self.plan.fps['scores']}", ("clip_id",), "scores")
+
+    @cached_property
+    def model_scores(self) -> Ledger:
+        return self._ledger(f"scores/models-{self.plan.fps['models']}", ("clip_id",), "models")
+
+    @cached_property
+    def selection(self) -> Ledger:
+        return self._ledger(f"selection-{self.plan.fps['selection']}", ("source_id", "clip_id"), "selection")
+
+    @cached_property
+    def captions(self) -> Ledger:
+        return self._ledger(f"captions/{self.plan.fps['captions']}", ("clip_id",), "captions")
+
+    def _tokens(self, spec_id: str) -> Ledger:
+        return Ledger(self.store, f"tokens/{spec_id}", ("clip_id",), spec_id)
+
+    def _units(self, ledger: Ledger) -> list[int]:
+        names = self.store.list(ledger.rel)
+        return [int(name[5:-8]) for name in names if name.startswith("unit-") and name.endswith(".parquet")]
+
+    # --- steps -------------------------------------------------------------------------------------------------
+
+    def _probe(self) -> None:
+        job = StageJob("probe", self.plan.probe, tables.SOURCES, self.sources, self.options.strict)
+        self._round(Round(
+            job=job,
+            units=sorted(self.listing),
+            rows=self.listing.__getitem__,
+            input_hash=lambda unit: table_hash(self.listing[unit]),
+            seconds=lambda row: 0.3,
+            stale=self._changed_sources,
+        ))
+
+    def _changed_sources(self, unit: int) -> set[str]:
+        if self.sources.stamp(unit) is None:
+            return set()
+        facts = ["relpath", "uri", "size_bytes", "etag", "mtime_s"]
+        known = {row["relpath"]: row for row in self.sources.read(unit, facts).to_pylist()}
+        now = self.listing[unit].select(facts).to_pylist()
+        return {row["relpath"] for row in now if known.get(row["relpath"], row) != row}
+
+    def _measure(self) -> None:
+        job = StageJob("measure", self.plan.measure, self.plan.series_columns, self.series, self.options.strict)
+        self._round(Round(
+            job=job,
+            units=self._units(self.sources),
+            rows=partial(unit_tasks.segment_rows, self.sources, self.plan.rules),
+            input_hash=lambda unit: files_hash(self.sources.content(unit), self.plan.fps["header_rules"]),
+            seconds=unit_tasks.measure_seconds,
+        ))
+
+    def _clips(self) -> None:
+        task = unit_tasks.CutUnit(self.sources, self.series, self.clips, self.scores, self.plan)
+        self._unit_tasks("clips", task, self._units(self.series))
+
+    def _models(self) -> None:
+        if not self.plan.models:
+            return
+        job = StageJob("models", self.plan.model_chain, self.plan.model_columns, self.model_scores, self.options.strict)
+        self._round(Round(
+            job=job,
+            units=self._units(self.clips),
+            rows=partial(self._kept_rows, "measure"),
+            input_hash=partial(self._kept_hash, "measure"),
+            seconds=lambda row: 2.0,
+        ))
+
+    def _caption(self) -> None:
+        if self.plan.caption is None:
+            return
+        job = StageJob("caption", self.plan.caption, tables.CAPTIONS, self.captions, self.options.strict)
+        self._round(Round(
+            job=job,
+            units=self._units(self.clips),
+            rows=partial(self._kept_rows, "models"),
+            input_hash=partial(self._kept_hash, "models"),
+            seconds=lambda row: 0.005 if self.plan.caption_is_cheap else 5.0,
+            runs_here=self.plan.caption_is_cheap,
+        ))
+
+    def _select(self) -> None:
+        self._unit_tasks("select", self._select_task("captions"), self._units(self.clips))
+        self.manifest["counts"] = unit_tasks.count_rows(self.sources, self.clips, self.selection, self._units)
+
+    def _select_task(self, gate: str) -> unit_tasks.SelectUnit:
+        models = self.model_scores if self.plan.models else None
+        captions = self.captions if self.plan.caption else None
+        return unit_tasks.SelectUnit(
+            self.sources, self.clips, self.scores, models, captions, self.selection, self.plan, gate
+        )
+
+    def _kept_rows(self, gate: str, unit: int) -> pa.Table:
+        return self._select_task(gate).kept_rows(unit)
+
+    def _kept_hash(self, gate: str, unit: int) -> str:
+        return self._select_task(gate).kept_hash(unit)
+
+    def _tokenize(self) -> None:
+        for operator in self.plan.tokenizers:
+            spec_id = operator.spec.spec_id
+            self.manifest["specs"][spec_id] = operator.spec.to_dict()
+            self._remember("tokens", f"tokens/{spec_id}")
+            job = StageJob("tokenize", operator, unit_tasks.token_columns(operator), self._tokens(spec_id), self.options.strict)
+            self._round(Round(
+                job=job,
+                units=self._units(self.clips),
+                rows=partial(self._kept_rows, "captions"),
+                input_hash=partial(self._kept_hash, "captions"),
+                seconds=partial(unit_tasks.tokenize_seconds, operator),
+                is_compacted=False,
+            ))
+
+    def _pack(self) -> None:
+        from pipelines.views import write_view
+
+        for operator in self.plan.tokenizers:
+            spec_id = operator.spec.spec_id
+            task = unit_tasks.PackUnit(
+                self._tokens(spec_id), f"shards/{spec_id}", operator.spec, self.plan.recipe.pack,
+                {unit: self._kept_hash("captions", unit) for unit in self._units(self.clips)},
+            )
+            self._unit_tasks("pack", task, self._units(self.clips))
+            unit_tasks.write_spec(self.store, f"shards/{spec_id}", operator)
+            self._remember("shards", f"shards/{spec_id}")
+        if self.plan.tokenizers:
+            self.manifest["view"] = write_view(self.store, self.manifest)
+
+    def _remember(self, kind: str, rel: str) -> None:
+        if rel not in self.manifest["tables"][kind]:
+            self.manifest["tables"][kind].append(rel)
+
+    # --- running rounds ----------------------------------------------------------------------------------------
+
+    def _round(self, round_: Round) -> None:
+        job, budget = round_.job, self.options.budget
+        attempts = self._attempts.get((job.name, job.ledger.fp), {})
+        watch, result = Stopwatch(), RoundResult(job.name)
+        may_retry = self.options.budget.max_attempts > 0
+        for units in _batches(pending_units(round_, budget, may_retry), round_, MAX_ROWS_PER_PLAN):
+            blocks = [block for unit in units for block in unit_blocks(round_, unit, budget, attempts)]
+            self._blocks(round_, blocks, result)
+            finish_units(round_, units)
+        result.seconds = watch.seconds
+        self._finish(result, job.ledger.fp)
+
+    def _blocks(self, round_: Round, blocks: list[pa.Table], result: RoundResult) -> None:
+        if not blocks:
+            return
+        num_rows = sum(block.num_rows for block in blocks)
+        self.progress.start(round_.job.name, num_rows, 0)
+        for receipt in self._receipts(round_, blocks, result):
+            result.add(receipt)
+            self.progress.advance(receipt.num_inputs, len(receipt.failures))
+
+    def _receipts(self, round_: Round, blocks: list[pa.Table], result: RoundResult) -> Iterator[Any]:
+        seconds = sum(round_.seconds(row) for block in blocks for row in block.to_pylist())
+        is_small = round_.runs_here and seconds < SMALL_ROUND_S
+        if self.options.address == "in-process" or is_small:
+            result.num_workers = 1
+            return run_in_process(round_.job, blocks)
+        from pipelines.run import run_on_ray
+
+        self._start_ray()
+        result.num_workers = min(self._pool_size(round_.job), len(blocks))
+        return run_on_ray(round_.job, blocks, result.num_workers, self.progress.say)
+
+    def _pool_size(self, job: StageJob) -> int:
+        needs = job.operator.resources
+        if needs.num_gpus:
+            return max(1, int(self.options.num_gpus / needs.num_gpus))
+        return max(1, int((self._cpus or 1) / (needs.num_cpus or 1)))
+
+    def _start_ray(self) -> None:
+        if self._is_ray_up:
+            return
+        import os
+
+        from pipelines.run import cluster, is_inside_job
+
+        is_local = self.options.address == "local" or (self.options.address is None and not is_inside_job())
+        here = os.cpu_count() or 1
+        wanted = {"CPU": float(self.options.num_cpus or 0), "GPU": float(self.options.num_gpus)}
+        wait_for = {} if is_local else {name: num for name, num in wanted.items() if num}
+        actors = self.options.num_cpus or here
+        resources = self._stack.enter_context(cluster(self.options.address, actors, wait_for, self.progress.say))
+        self._cpus = self.options.num_cpus or (here if is_local else max(1, int(resources.get("CPU", 3)) - 2))
+        self.plan.preflight(self._cpus, resources.get("CPU", 0.0))
+        self._is_ray_up = True
+
+    def _unit_tasks(self, stage: str, task: Callable[[int], int], units: list[int]) -> None:
+        watch, result = Stopwatch(), RoundResult(stage, num_workers=1)
+        for unit in units:
+            num_rows = task(unit)
+            if num_rows:
+                self.progress.say(f"{stage}: unit {unit:04d}, {num_rows} rows")
+            result.num_rows += num_rows
+        result.seconds = watch.seconds
+        self._finish(result, "")
+
+    def _finish(self, result: RoundResult, fp: str) -> None:
+        self.results.append(result)
+        self.progress.finish(result)
+        kinds: dict[str, int] = {}
+        for failure in result.failures:
+            kinds[failure["kind"]] = kinds.get(failure["kind"], 0) + 1
+            self.log.add("failed", stage=result.stage, fp=fp, **failure)
+        if result.num_rows or result.failures:
+            self.log.add(
+                "stage", stage=result.stage, rows=result.num_rows, inputs=result.num_inputs, failed=kinds,
+                seconds=round(result.seconds, 3), worker_seconds=round(result.worker_seconds, 3),
+                decoded_s=round(result.decoded_s, 3), bytes=result.num_bytes, workers=result.num_workers,
+            )
+            self.log.flush()
+
+
+def _batches(units: list[int], round_: Round, max_rows: int) -> Iterator[list[int]]:
+    """Units in groups that one plan takes, so that the driver never holds all rows of a large data set."""
+    group: list[int] = []
+    num_rows = 0
+    for unit in units:
+        group.append(unit)
+        num_rows += round_.rows(unit).num_rows
+        if num_rows >= max_rows:
+            yield group
+            group, num_rows = [], 0
+    if group:
+        yield group

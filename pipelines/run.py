@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that touches Ray: how to start or join it, and how a round's blocks go through a pool of actors.
+
+A round is one Ray Data plan: blocks -> a fixed pool of actors -> receipts. Ray moves rows of text and numbers; pixels
+stay in the worker. Correctness does not rest on Ray: workers commit, and the work list is what is not committed.
+
+What each setting guards against (Ray 2.60):
+    max_restarts, max_task_retries   the defaults retry a segfaulting row for ever
+    max_errored_blocks = 0           anything else drops whole blocks in silence
+    CPUs >= actors + 2               a pool that holds every CPU hangs the job
+    execution_no_progress_timeout_s  a stalled plan ends, and its rows are then tried alone
+    address = "local"                a stray RAY_ADDRESS would send a laptop's run to somebody's cluster
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.rounds import Receipt, StageJob, StageWorker, error_rows
+
+MAX_RESTARTS = 3
+STRIKES = 3  # how often a row may take its worker down, alone, before it becomes an error row
+NO_PROGRESS_S = 1800
+SPARE_CPUS = 2  # Ray Data needs free slots for its own tasks
+
+_QUIET_ENV = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def is_inside_job() -> bool:
+    """True in the driver of a `ray job submit`: then the job's cluster is the one to use."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+@contextmanager
+def cluster(address: str | None, num_actors: int, wait_for: dict[str, float], say: Callable[[str], None]) -> Iterator[dict[str, float]]:
+    """Starts Ray on this machine, or joins a cluster; yields its resources.
+
+    Args:
+        address: None (this machine, or the job's cluster inside `ray job submit`), `local`, `auto` or a Ray address.
+        num_actors: the largest pool of the run; on this machine Ray gets at least that many CPUs and two more.
+        wait_for: resources to wait for on a cluster, such as {"CPU": 64, "GPU": 8}.
+        say: prints a line.
+    """
+    os.environ.update({key: value for key, value in _QUIET_ENV.items() if key not in os.environ})
+    where = address or ("auto" if is_inside_job() else "local")
+    if where == "local":
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # else `uv run` builds a second environment per job
+    import ray
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if where == "local":
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, num_actors + SPARE_CPUS),
+            object_store_memory=512 << 20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    else:
+        ray.init(address=where, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield _wait_for(wait_for, say)
+    finally:
+        ray.shutdown()
+
+
+def _wait_for(wanted: dict[str, float], say: Callable[[str], None]) -> dict[str, float]:
+    import ray
+
+    said = 0.0
+    while True:
+        resources = ray.cluster_resources()
+        missing = {name: num for name, num in wanted.items() if resources.get(name, 0.0) < num}
+        if not missing:
+            return resources
+        if time.monotonic() - said > 30:
+            have = ", ".join(f"{name} {resources.get(name, 0):g} of {num:g}" for name, num in missing.items())
+            say(f"waiting for nodes: {have}")
+            said = time.monotonic()
+        time.sleep(1)
+
+
+def run_on_ray(job: StageJob, blocks: list[pa.Table], num_workers: int, say: Callable[[str], None]) -> Iterator[Receipt]:
+    """Runs the blocks through a pool of actors; rows that keep taking their worker down become error rows.
+
+    Raises:
+        Exception: whatever the operator raised, in strict mode.
+    """
+    from ray.exceptions import RayError
+
+    done: set[int] = set()
+    try:
+        for index, receipt in _plan(job, blocks, num_workers):
+            done.add(index)
+            yield receipt
+        return
+    except RayError as error:
+        if _is_user_error(error):
+            raise
+        say(f"{job.name}: a worker keeps dying ({type(error).__name__}); trying the remaining rows one by one")
+    rest = [block.slice(i, 1) for n, block in enumerate(blocks) if n not in done for i in range(block.num_rows)]
+    yield from _alone(job, rest, num_workers)
+
+
+def _is_user_error(error: BaseException) -> bool:
+    """An exception of the operator (strict mode) rather than the death of its process."""
+    from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError, WorkerCrashedError
+
+    deaths = (ActorDiedError, ActorUnavailableError, WorkerCrashedError)
+    return isinstance(error, RayTaskError) and not isinstance(error.cause, deaths) and not isinstance(error, deaths)
+
+
+class _Numbered:
+    """A stage worker that says which block a receipt belongs to."""
+
+    def __init__(self, job: StageJob) -> None:
+        self.worker = StageWorker(job)
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        numbers = block.column("block").unique()
+        receipt = self.worker(block.drop_columns(["block"]))
+        return receipt.append_column("block", numbers.slice(0, receipt.num_rows))
+
+
+def _plan(job: StageJob, blocks: list[pa.Table], num_workers: int) -> Iterator[tuple[int, Receipt]]:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = 0
+    context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    numbered = [block.append_column("block", pa.array([n] * block.num_rows, pa.int32())) for n, block in enumerate(blocks)]
+    resources = job.operator.resources
+    named = type(job.name, (_Numbered,), {})  # Ray's logs then speak of the stage
+    plan = ray.data.from_arrow(numbered).map_batches(
+        named,
+        fn_constructor_args=(job,),
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ray.data.ActorPoolStrategy(size=min(num_workers, len(blocks))),
+        num_cpus=resources.num_cpus,
+        num_gpus=resources.num_gpus or None,
+        memory=resources.memory_gb * 2**30 if os.environ.get("REELMILL_MEMORY_LIMITS") else None,
+        max_restarts=MAX_RESTARTS,
+        max_task_retries=MAX_RESTARTS,
+    )
+    for batch in plan.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        numbers = batch.column("block").to_pylist()
+        yield from zip(numbers, Receipt.from_table(batch.drop_columns(["block"])), strict=True)
+
+
+def _alone(job: StageJob, rows: list[pa.Table], num_workers: int) -> Iterator[Receipt]:
+    """Each row by itself, in actors that are not restarted, so that a death has a name."""
+    import ray
+    from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, WorkerCrashedError
+
+    resources = job.operator.resources
+    actor_class = ray.remote(num_cpus=resources.num_cpus, num_gpus=resources.num_gpus or 0, max_restarts=0)(StageWorker)
+    waiting, strikes = list(range(len(rows))), dict.fromkeys(range(len(rows)), 0)
+    idle: list[Any] = [actor_class.remote(job) for _ in range(min(num_workers, len(rows)))]
+    running: dict[Any, tuple[int, Any]] = {}
+    while waiting or running:
+        while waiting and idle:
+            row, actor = waiting.pop(0), idle.pop()
+            running[actor.__call__.remote(rows[row])] = (row, actor)
+        ready, _ = ray.wait(list(running), num_returns=1, timeout=NO_PROGRESS_S)
+        for future in ready or list(running)[:1]:
+            row, actor = running.pop(future)
+            try:
+                yield from Receipt.from_table(ray.get(future, timeout=0 if not ready else None))
+                idle.append(actor)
+            except (ActorDiedError, ActorUnavailableError, WorkerCrashedError, GetTimeoutError) as error:
+                with suppress(ValueError):
+                    ray.kill(actor)
+                idle.append(actor_class.remote(job))
+                strikes[row] += 1
+                if strikes[row] < STRIKES:
+                    waiting.append(row)
+                else:
+                    yield _give_up(job, rows[row], error)
+
+
+def _give_up(job: StageJob, row: pa.Table, error: BaseException) -> Receipt:
+    message = f"its worker died or hung {STRIKES} times with this row alone: {type(error).__name__}"
+    failed = error_rows(job, row, "resource", message)
+    unit = row.column("unit")[0].as_py()
+    num_bytes = job.ledger.write_part(unit, failed)
+    from pipelines.ledger import row_ids
+
+    failures = [{"id": name, "kind": "resource", "error": message} for name in row_ids(failed, job.ledger.key)]
+    return Receipt(1, 1, 0.0, 0.0, num_bytes, failures)

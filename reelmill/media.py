@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening a media file, on a local disk or on S3 by range reads, for demuxing and decoding with PyAV.
+
+FFmpeg reads an S3 object through `RangeFile`: blocks of 256 KiB in a bounded cache, reading ahead in doubling steps
+(up to 8 MiB) while the reads are sequential. So a header at either end costs a few blocks, and a scan large requests.
+"""
+
+import io
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    import av
+    import av.container
+    import av.video.stream
+
+BLOCK_BYTES = 256 * 1024
+MAX_AHEAD_BLOCKS = 32
+CACHE_BYTES = 32 * 1024 * 1024
+S3_TIMEOUTS_S = {"connect_timeout": 10, "read_timeout": 30}
+MAX_PIXELS = 16384 * 16384  # a header that claims more is taken for damage, before anything of that size is allocated
+
+# Demuxers that FFmpeg may choose: files of pictures in time. Not playlists, which open further files or addresses.
+FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,mxf,ogg,flv,asf,ivf,obu,av1,h264,hevc,"
+           "m4v,dv,gif,apng,nut,wtv,rm,yuv4mpegpipe,mp3,wav,flac,aac,caf")
+
+
+class MediaError(ValueError):
+    """The file is at fault: not media, no video stream, a header that cannot be true. The message names the file."""
+
+
+class RangeFile(io.RawIOBase):
+    """A seekable read-only file over `fetch(start, end) -> bytes`, with a block cache.
+
+    Args:
+        fetch: returns the bytes [start, end) of the object; called with block-aligned bounds (or the end of file).
+        size: size of the object in bytes.
+        name: shown in errors.
+
+    Raises:
+        OSError: from a read, when `fetch` gives fewer bytes than asked for.
+    """
+
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int, name: str = "") -> None:
+        self._fetch, self._size, self._name = fetch, size, name
+        self._position = 0
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._next_block = -1  # block after the last fetched one
+        self._ahead = 1
+        self.failure: Exception | None = None  # FFmpeg may take a failed read for the end of the file; readers look here
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if origin + offset < 0:
+            raise ValueError(f"seek to {origin + offset} in {self._name}: before the start")
+        self._position = origin + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        target = memoryview(buffer).cast("B")
+        index, skip = divmod(self._position, BLOCK_BYTES)
+        if self._position >= self._size or not len(target):
+            return 0
+        piece = self._block(index)[skip:skip + len(target)]
+        target[:len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def read(self, size: int = -1) -> bytes:
+        """As `read` of a buffered file: all of `size` bytes unless the file ends."""
+        left = max(self._size - self._position, 0)
+        data = bytearray(left if size is None or size < 0 else min(size, left))
+        view = memoryview(data)
+        while view.nbytes:
+            view = view[self.readinto(view):]
+        return bytes(data)
+
+    def _block(self, index: int) -> bytes:
+        if index not in self._blocks:
+            self._ahead = min(self._ahead * 2, MAX_AHEAD_BLOCKS) if index == self._next_block else 1
+            self._load(index, self._ahead)
+        self._blocks.move_to_end(index)
+        return self._blocks[index]
+
+    def _load(self, index: int, count: int) -> None:
+        start = index * BLOCK_BYTES
+        end = min(start + count * BLOCK_BYTES, self._size)
+        try:
+            data = self._fetch(start, end)
+            if len(data) != end - start:
+                raise OSError(f"{self._name}: got {len(data)} of the bytes {start}-{end}")
+        except Exception as error:
+            self.failure = error
+            raise
+        for offset in range(0, len(data), BLOCK_BYTES):
+            self._blocks[index + offset // BLOCK_BYTES] = data[offset:offset + BLOCK_BYTES]
+        self._next_block = index + count
+        while len(self._blocks) * BLOCK_BYTES > CACHE_BYTES:
+            self._blocks.popitem(last=False)
+
+
+def s3_filesystem() -> Any:
+    """s3fs for this process; `AWS_ENDPOINT_URL` and the usual AWS variables are honoured. Listings are not cached."""
+    import s3fs
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+    return s3fs.S3FileSystem(endpoint_url=endpoint, use_listings_cache=False, config_kwargs=dict(S3_TIMEOUTS_S))
+
+
+def open_bytes(uri: str | Path) -> BinaryIO:
+    """The file's bytes, seekable: a local file, or an S3 object by range reads. Raises FileNotFoundError, OSError."""
+    uri = str(uri)
+    if not uri.startswith("s3://"):
+        return open(uri.removeprefix("file://"), "rb")  # noqa: SIM115 - the caller closes it
+    filesystem = s3_filesystem()
+    size = filesystem.info(uri, refresh=True)["size"]
+    return RangeFile(lambda start, end: filesystem.cat_file(uri, start=start, end=end), size, uri)  # type: ignore[return-value]
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a file that starts with these bytes (at least 16) is a still image: JPEG, PNG, WebP, AVIF or HEIF."""
+    if head[4:8] == b"ftyp":
+        return head[8:12] in (b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix")
+    return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+class Media:
+    """An open container and its video stream. Use as a context manager, or call `close`.
+
+    Attributes:
+        uri: what was opened.
+        container: PyAV's input container.
+        stream: its first video stream that is no cover picture.
+    """
+
+    def __init__(self, uri: str | Path, threads: int = 1) -> None:
+        self.uri = str(uri)
+        self._threads = threads
+        self._is_fresh = False
+        self._file: RangeFile | None = None
+        self.container: av.container.InputContainer
+        self.stream: av.video.stream.VideoStream
+        self._open()
+
+    def _open(self) -> None:
+        import av
+
+        self._is_fresh = True
+        remote = self.uri.startswith("s3://")
+        self._file = open_bytes(self.uri) if remote else None  # type: ignore[assignment]
+        local = "file:" + self.uri.removeprefix("file://")  # else FFmpeg takes a colon in the name for a protocol
+        options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+        try:
+            self.container = av.open(self._file or local, metadata_errors="replace", container_options=options)  # type: ignore[arg-type]
+        except BaseException:
+            self._close_file()
+            raise
+        try:
+            self.stream = self._video_stream()
+        except MediaError:
+            self.close()
+            raise
+
+    def _video_stream(self) -> "av.video.stream.VideoStream":
+        from av.stream import Discard, Disposition
+
+        covers = Disposition.attached_pic | Disposition.timed_thumbnails
+        streams = [s for s in self.container.streams.video if not s.disposition & covers]
+        if not streams:
+            kinds = sorted({s.type for s in self.container.streams})
+            raise MediaError(f"{self.uri}: no video stream (streams: {', '.join(kinds) or 'none'})")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise MediaError(f"{self.uri}: no decoder for its video stream (codec tag {stream.codec_tag!r})")
+        context = stream.codec_context
+        if context.width * context.height > MAX_PIXELS:
+            raise MediaError(f"{self.uri}: the header claims frames of {context.width}x{context.height} pixels, "
+                             f"more than the limit of {MAX_PIXELS} pixels")
+        for other in self.container.streams:
+            if other is not stream and other.index != stream.index:
+                other.discard = Discard.all
+        context.thread_count = self._threads  # FFmpeg's default is one per core: hundreds of MiB on a large node
+        if self._threads > 1:
+            context.thread_type = "FRAME"
+        return stream
+
+    def packets(self) -> "Iterator[av.Packet]":
+        """Packets of the video stream from where the container stands; the last one is empty and flushes the decoder."""
+        self._is_fresh = False
+        return self.container.demux(self.stream)
+
+    def rewind(self) -> None:
+        """To the first packet, by opening the file again: sure in every container, unlike seeking to the start."""
+        if not self._is_fresh:
+            self.close()
+            self._open()
+
+    def check_reads(self) -> None:
+        """Raises the error of a failed range read that FFmpeg took for the end of the file."""
+        if self._file is not None and self._file.failure is not None:
+            raise self._file.failure
+
+    def close(self) -> None:
+        self.container.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> "Media":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+
+def open_media(uri: str | Path, *, threads: int = 1) -> Media:
+    """Opens the video at a local path or s3:// URI; the file is never read as a whole.
+
+    Args:
+        uri: local path, file:// or s3:// URI.
+        threads: decoder threads; 1 decodes in the calling thread.
+
+    Raises:
+        FileNotFoundError: no such file.
+        MediaError: no video stream, no decoder, or a frame size that cannot be true.
+        av.error.FFmpegError: the container cannot be opened.
+        OSError: storage failed.
+    """
+    return Media(uri, threads)

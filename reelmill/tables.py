@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every table's columns, once.
+
+A table is a directory of Parquet files `unit-<n>.parquet` below the data set's root; a unit is a hash prefix of the
+source path. Each row carries `error_kind`/`error`, both null when the row is good:
+
+    bad_input   the file is at fault; final
+    transient   network or storage; retried by the next run, a bounded number of times
+    resource    out of memory or time; retried likewise
+    internal    our bug; retried, and the run's exit code is 1
+
+Stage tables that depend on the recipe (`series`, `scores`) have the columns below plus those that the recipe's
+meters and operators declare; `pipelines.plan` puts the two together.
+"""
+
+import pyarrow as pa
+
+from reelmill.column import Column
+
+i32, i64, f32, f64, s, b = pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.bool_()
+
+ERROR_KINDS = ("bad_input", "transient", "resource", "internal")
+
+SOURCE_ID = Column("source_id", s, "32 hex digits: blake2b-128 of relative path, size, first and last 64 KiB")
+CLIP_ID = Column("clip_id", s, "32 hex digits: blake2b-128 of source id, start pts, end pts and time base")
+ERROR_KIND = Column("error_kind", s, f"one of {', '.join(ERROR_KINDS)}; null if the row is good")
+ERROR = Column("error", s, "what went wrong, where, and what to do; null if the row is good")
+STATE = (ERROR_KIND, ERROR)
+
+SEGMENT = pa.struct([("start_pts", i64), ("end_pts", i64), ("seek_pts", i64)])
+
+SOURCES = (
+    SOURCE_ID,
+    Column("relpath", s, "path below the input directory, or the manifest's id; part of the source id"),
+    Column("uri", s, "absolute path or s3 URI it was read from"),
+    Column("size_bytes", i64, "file size in bytes"),
+    Column("etag", s, "the store's ETag; null on a local disk"),
+    Column("mtime_s", f64, "modification time, seconds since 1970; null if the store has none"),
+    Column("title", s, "title that came with the source (manifest or sidecar); null if none"),
+    Column("tags", pa.list_(s), "tags that came with the source; null if none"),
+    Column("extra_json", s, "all other manifest columns as a JSON object; null if none"),
+    Column("media", s, "video or image; null if it could not be opened"),
+    Column("container", s, "container's short name (mp4, matroska, ...); null if it could not be opened"),
+    Column("codec", s, "video codec (h264, hevc, av1, png, ...); null if there is no video stream"),
+    Column("profile", s, "codec profile; null if the codec has none"),
+    Column("width_px", i32, "width in pixels after rotation (pixel aspect is not applied)"),
+    Column("height_px", i32, "height in pixels after rotation"),
+    Column("coded_width_px", i32, "width as coded"),
+    Column("coded_height_px", i32, "height as coded"),
+    Column("rotation_deg", i32, "clockwise rotation to display the frames: 0, 90, 180 or 270"),
+    Column("pixel_aspect", f64, "width of a pixel over its height, as displayed; 1 when square or not stated"),
+    Column("fps", f64, "average frames per second; null for a still image"),
+    Column("is_vfr", b, "frame durations differ by more than half a frame; null if the index does not list frames"),
+    Column("num_frames", i64, "frames by the container's header or index; null if neither says so"),
+    Column("duration_s", f64, "duration of the video stream in seconds; null if the header lacks it; 0 for a still"),
+    Column("time_base_num", i32, "numerator of the stream's time base, seconds per pts tick"),
+    Column("time_base_den", i32, "denominator of the stream's time base"),
+    Column("start_pts", i64, "pts of the first frame by the header; null if not stated"),
+    Column("bit_depth", i32, "bits per luma sample"),
+    Column("chroma", s, "4:0:0, 4:2:0, 4:2:2, 4:4:4 or rgb"),
+    Column("color_primaries", s, "bt709, bt2020, ...; null if not tagged"),
+    Column("color_transfer", s, "bt709, smpte2084, arib-std-b67, ...; null if not tagged"),
+    Column("color_matrix", s, "bt709, bt2020nc, ...; null if not tagged"),
+    Column("color_range", s, "limited or full; null if not tagged"),
+    Column("hdr", s, "sdr, pq or hlg, from the transfer tag"),
+    Column("is_interlaced", b, "field order says interlaced; null if not stated"),
+    Column("bit_rate_bps", f64, "video bit rate: stream header, else file size over duration; null for a still"),
+    Column("bits_per_pixel", f64, "8 * video bytes / (coded pixels * frames); null if frames are unknown"),
+    Column("num_audio_streams", i32, "audio streams in the container"),
+    Column("segments", pa.list_(SEGMENT),
+           "key-frame aligned pieces [start_pts, end_pts) with the pts to seek to; end_pts null in the last"),
+    *STATE,
+)
+
+SERIES = (
+    SOURCE_ID,
+    Column("segment_index", i32, "position in the source's `segments`"),
+    Column("backend", s, "reader that gave the frames: pyav or decord"),
+    Column("backend_note", s, "why the recipe's backend was not used for this segment; null if it was"),
+    Column("frame_pts", pa.list_(i64), "pts of each frame in [start_pts, end_pts), ascending"),
+    Column("frame_is_key", pa.list_(b), "whether each frame is a key frame"),
+    Column("next_pts", i64, "pts of the first frame after the segment; null at the source's end"),
+    Column("last_duration_pts", i64, "duration of the last frame in ticks; estimated from the median step if not stored"),
+    Column("num_corrupt_frames", i32, "frames that the decoder flagged as damaged"),
+    Column("damage", s, "message of the decoding error that ended the segment early; null if it decoded to its end"),
+    *STATE,
+)
+
+CLIPS = (
+    CLIP_ID,
+    SOURCE_ID,
+    Column("clip_index", i32, "position among the source's clips, in time order"),
+    Column("shot_index", i32, "shot of the source that the clip lies in"),
+    Column("start_pts", i64, "pts of the first frame"),
+    Column("end_pts", i64, "pts just after the last frame (exclusive)"),
+    Column("time_base_num", i32, "numerator of the time base, seconds per tick"),
+    Column("time_base_den", i32, "denominator of the time base"),
+    Column("seek_pts", i64, "pts of the key frame at or before the first frame"),
+    Column("frame_pts", pa.list_(i64), "pts of every frame, ascending"),
+    Column("num_frames", i32, "frames in the clip"),
+    Column("start_s", f64, "start in seconds of the source's time line"),
+    Column("duration_s", f64, "seconds from the first frame to the end; 0 for a still"),
+    Column("fps", f64, "effective frames per second of the clip; null for a still"),
+    Column("length_class", s, "still, too_short, short (3-10 s) or long (> 10 s), by the recipe's bounds"),
+    Column("is_trimmed", b, "frames were cut off at an edge (transition or recipe trim)"),
+    Column("split", s, "train or val, by hash of the source"),
+)
+
+REASON = pa.struct([
+    ("rule", s), ("column", s), ("gate", s), ("value", f64), ("value_text", s), ("threshold", s), ("unmeasured", b),
+])
+
+SELECTION = (
+    Column("clip_id", s, "the clip; null for a source that a header rule rejected before it was decoded"),
+    SOURCE_ID,
+    Column("tier", s, "train, condition_only or reject"),
+    Column("split", s, "train or val, by hash of the source"),
+    Column("decided_gate", s, "last gate whose rules were all evaluated: header, measure, models or captions"),
+    Column("reasons", pa.list_(REASON), "each rule that the clip fails: name, column, value, threshold; empty if none"),
+)
+
+CAPTION_TEXTS = (
+    "Brief Description", "Detailed Description", "Background", "Theme Description", "Style",
+    "Shot Type", "Camera Movement", "Lighting", "Video Atmosphere", "Summarized Description",
+)
+EVIDENCE = pa.struct([("field", s), ("sentence", s), ("columns", pa.list_(s))])
+
+CAPTIONS = (
+    CLIP_ID,
+    SOURCE_ID,
+    Column("span_start_pts", i64, "first pts that the texts describe"),
+    Column("span_end_pts", i64, "pts just after the described span"),
+    *(Column(name, s, "UltraVideo's text of that name; null if nothing grounded can be said") for name in CAPTION_TEXTS),
+    Column("caption_grounding", s, "measured (only measured facts) or model (a vision-language model wrote it)"),
+    Column("evidence", pa.list_(EVIDENCE), "for measured captions: each sentence and the columns it was made from"),
+    Column("status", s, "ok, repaired or failed"),
+    Column("captioner_id", s, "hash of engine, model, prompt, schema and decoding parameters"),
+    *STATE,
+)
+
+SHARD_KEYS = (
+    CLIP_ID,
+    SOURCE_ID,
+    Column("window_index", i32, "position of the window in its clip"),
+    Column("bucket", s, "token grid as <t>x<h>x<w> pixels of the window; rows of one bucket stack without padding"),
+    Column("aug_id", s, "augmentation applied before encoding: none"),
+    Column("frame_pts", pa.list_(i64), "pts of each encoded frame, in the clip's time base"),
+    Column("time_base_num", i32, "numerator of the time base, seconds per tick"),
+    Column("time_base_den", i32, "denominator of the time base"),
+    Column("effective_fps", f32, "frames per second of the encoded frames; null for a still"),
+    Column("in_t", i32, "encoded frames"),
+    Column("in_h", i32, "encoded rows"),
+    Column("in_w", i32, "encoded columns"),
+    Column("crop_box", pa.list_(i32, 4), "x, y, width, height of the crop in the displayed source frame, pixels"),
+    Column("source_width_px", i32, "width of the displayed source frame"),
+    Column("source_height_px", i32, "height of the displayed source frame"),
+    Column("num_tail_frames_unused", i32, "frames of the clip that no window covers (same in each window of the clip)"),
+    Column("psnr_db", pa.list_(f32), "PSNR of the decoded window after each scale, coarse to fine, dB; null if not decoded"),
+)
