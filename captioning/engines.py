@@ -7,7 +7,10 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from captioning.schema import CaptionTexts
+from operators.aggregate import score_columns
+from operators.catalog import METERS, meter_class
 from reelmill.column import Column
+from reelmill.tables import CLIPS, SOURCES
 
 ENGINES = {"measured": "captioning.measured:MeasuredEngine"}
 
@@ -92,6 +95,18 @@ class CaptionEngine(Protocol):
     def caption(self, facts: ClipFacts, frames: FramesRequest | None) -> CaptionResult:
         """Texts for one clip. Raises RowError if the clip cannot be captioned."""
         ...
+
+
+def columns_of(*names: str) -> tuple[Column, ...]:
+    """Columns that a clip's row may hold when it is captioned: of its scores, else of its clip, else of its source.
+
+    Raises ValueError for a name that no meter and no table has.
+    """
+    scores = score_columns(meter_class(meter)() for meter in METERS)
+    known = {column.name: column for column in (*SOURCES, *CLIPS, *scores)}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no meter or table writes {', '.join(unknown)}")
+    return tuple(known[name] for name in names)
 
 
 def engine_class(name: str) -> type[CaptionEngine]:

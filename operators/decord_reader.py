@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from operators.views import Frame, RgbFrame, rgb_geometry
-from operators.video import _Closing
+from operators.video import Closing
 from reelmill.media import Media, open_media
 
 CODECS = ("h264", "hevc", "vp8", "vp9", "mpeg4", "mjpeg", "prores")
@@ -97,7 +97,7 @@ def _times_reason(uri: str, index: PacketIndex) -> tuple[str | None, PacketIndex
     return None, index
 
 
-class DecordSegment(_Closing):
+class DecordSegment(Closing):
     """A segment decoded by decord: upright RGB frames, whose luma is BT.601 at full range."""
 
     backend = "decord"

@@ -9,7 +9,7 @@
 Every exception that a file or its storage causes leaves this module as RowError; what else comes is our bug.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from types import TracebackType
@@ -92,7 +92,7 @@ def open_segment(uri: str, *, start_pts: int | None = None, end_pts: int | None 
         return PyavSegment(uri, start_pts, end_pts, seek_pts, threads, note)
 
 
-class _Closing:
+class Closing:
     """Context-manager half of a segment."""
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class _Closing:
         self.close()
 
 
-class PyavSegment(_Closing):
+class PyavSegment(Closing):
     """A segment decoded by PyAV. One pass; the first frame is decoded at once, for `info`."""
 
     backend = "pyav"
@@ -118,7 +118,7 @@ class PyavSegment(_Closing):
         self.damage: str | None = None
         self._end_pts = end_pts
         self._media: Media = open_media(uri, threads=threads)
-        self._frames = self._raw(iter_span(self._media, start_pts, end_pts, seek_pts))
+        self._frames: Generator[Any, None, None] = self._raw(iter_span(self._media, start_pts, end_pts, seek_pts))
         stream = self._media.stream
         self.time_base = stream.time_base or Fraction(1)
         self._first = next(self._frames, None)
@@ -139,7 +139,7 @@ class PyavSegment(_Closing):
             yield Frame(source, self._geometry, is_after=is_after)
             source = next(self._frames, None)
 
-    def _raw(self, frames: Iterator[Any]) -> Iterator[Any]:
+    def _raw(self, frames: Iterator[Any]) -> Generator[Any, None, None]:
         """The frames up to the stream's end or to its first damage."""
         from av.error import FFmpegError
 
@@ -160,10 +160,12 @@ class PyavSegment(_Closing):
         return True
 
     def close(self) -> None:
+        self._frames.close()
+        self._first = None
         self._media.close()
 
 
-class ImageSegment(_Closing):
+class ImageSegment(Closing):
     """A still image as a source of one frame: pts 0, time base 1 s, upright by EXIF."""
 
     backend = "pyav"

@@ -26,7 +26,8 @@ class Chain(Operator):
 
     @property
     def writes(self) -> tuple[Column, ...]:
-        return tuple(column for operator in self.operators for column in operator.writes if column.name not in STATE_NAMES)
+        written = (column for operator in self.operators for column in operator.writes)
+        return tuple(column for column in written if column.name not in STATE_NAMES)
 
     @property
     def reads(self) -> tuple[Column, ...]:  # type: ignore[override]

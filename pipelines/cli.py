@@ -210,7 +210,7 @@ def _plan_of(out: str) -> Any:
 
 def _absolute(path: str | None) -> str | None:
     """Workers may run elsewhere: local paths are made absolute."""
-    return path if path is None or "://" in path else str(Path(path).expanduser().absolute())
+    return path if path is None or "://" in path else os.path.abspath(Path(path).expanduser())
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipelines import unit_tasks
 from pipelines.ledger import Ledger, table_hash
 from pipelines.manifest import RunLog, Stopwatch, load_manifest, new_manifest, num_units_for, read_attempts, save_manifest
-from pipelines.plan import Plan
+from pipelines.plan import Plan, pool_size
 from pipelines.rounds import (
     Budget,
     Round,
@@ -88,7 +88,7 @@ class Mill:
         self._stack = ExitStack()
         self._attempts = read_attempts(self.store)
         self._is_ray_up = False
-        self._cpus = self.options.num_cpus
+        self._cpus = self.options.num_cpus or 1
 
     # --- the run -----------------------------------------------------------------------------------------------
 
@@ -361,14 +361,10 @@ class Mill:
         from pipelines.run import run_on_ray
 
         self._start_ray()
-        result.num_workers = min(self._pool_size(round_.job), len(blocks))
+        num_rows = sum(block.num_rows for block in blocks)
+        pool = pool_size(round_.job.operator, self._cpus, self.options.num_gpus, seconds / num_rows, num_rows)
+        result.num_workers = min(pool, len(blocks))
         return run_on_ray(round_.job, blocks, result.num_workers, self.progress.say)
-
-    def _pool_size(self, job: StageJob) -> int:
-        needs = job.operator.resources
-        if needs.num_gpus:
-            return max(1, int(self.options.num_gpus / needs.num_gpus))
-        return max(1, int((self._cpus or 1) / (needs.num_cpus or 1)))
 
     def _start_ray(self) -> None:
         if self._is_ray_up:

@@ -15,8 +15,10 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
-from operators import aggregate, cut
+from operators import aggregate
+from operators import cut as cutting
 from operators.contract import Meter, Operator, config_of
+from operators.cut import CutConfig, SplitConfig
 from pipelines.chain import Chain
 from pipelines.plan_check import PlanError
 from pipelines.recipe import Pack, Recipe, build_caption, build_measure, build_meters, build_models, build_tokenizers
@@ -26,7 +28,6 @@ from reelmill.column import Column
 from reelmill.ids import fingerprint
 
 SPARE_CPUS = 2  # Ray Data's own tasks need free slots, or a job whose actors hold every CPU hangs
-BLOCK_TARGET_S = 45.0
 MIN_WORK_S = 20.0  # a worker pays for its start (imports, weights) from about this much work on
 
 
@@ -37,8 +38,8 @@ class Plan:
     recipe: Recipe
     probe: Operator
     measure: Any  # operators.measure.Measure
-    cut: cut.CutConfig
-    split: cut.SplitConfig
+    cut: CutConfig
+    split: SplitConfig
     models: tuple[Operator, ...]
     rules: tuple[Rule, ...]
     caption: Any | None  # captioning.operator.Caption
@@ -64,8 +65,8 @@ class Plan:
 
     @property
     def caption_is_cheap(self) -> bool:
-        """The caption engine needs no model: the round is not worth a pool of workers."""
-        return self.caption is not None and self.caption.engine == "measured"
+        """The caption engine decodes nothing and loads nothing: a small round needs no pool of workers."""
+        return self.caption is not None and self.caption.is_cheap
 
     @cached_property
     def series_columns(self) -> tuple[Column, ...]:
@@ -91,7 +92,7 @@ class Plan:
 
         add("sources", self.probe)
         add("series", found["sources"], self.measure)
-        add("clips", found["series"], self.cut, self.split, cut.VERSION)
+        add("clips", found["series"], self.cut, self.split, cutting.VERSION)
         add("scores", found["clips"], aggregate.VERSION)
         add("models", *self.models)
         found["captions"] = "" if self.caption is None else self.caption.captioner_id
@@ -169,10 +170,8 @@ def identity(value: Any) -> Any:
     raise TypeError(f"{value!r} cannot be part of a fingerprint")
 
 
-def size_pools(
-    plan: Plan, num_cpus: float, num_gpus: float, seconds_per_row: Mapping[str, float], num_rows: Mapping[str, int]
-) -> dict[str, int]:
-    """Workers per stage.
+def pool_size(operator: Operator, num_cpus: float, num_gpus: float, seconds_per_row: float, num_rows: int) -> int:
+    """Workers of a round.
 
     Rounds run one after the other, so each may fill the machine: as many workers as fit into the CPUs (and GPUs) that
     the operator holds, but no more than have MIN_WORK_S seconds of work each, and never more than rows:
@@ -180,34 +179,21 @@ def size_pools(
         workers = min(floor(cpus / cpus of one), floor(gpus / gpus of one), ceil(rows * seconds / MIN_WORK_S), rows)
 
     Args:
-        num_cpus, num_gpus: what the pools may hold together (on a machine: its CPUs minus SPARE_CPUS, at least 1).
-        seconds_per_row: stage (probe, measure, models, caption, tokenize) -> seconds of one row on one worker.
-        num_rows: stage -> rows to do; stages that are missing get a pool of 0.
+        num_cpus, num_gpus: what the pool may hold together.
+        seconds_per_row: estimated seconds of one row on one worker (from the probe's frames and pixels).
+        num_rows: rows to do.
 
     Raises:
-        PlanError: an operator wants a GPU and there is none, or more CPUs than there are.
+        PlanError: the operator wants a GPU and there is none, or more CPUs than there are.
     """
-    stages = {"probe": plan.probe, "measure": plan.measure}
-    stages |= {"models": plan.model_chain} if plan.models else {}
-    stages |= {"caption": plan.caption} if plan.caption is not None else {}
-    stages |= {"tokenize": plan.tokenizers[0]} if plan.tokenizers else {}
-    pools = {}
-    for stage, operator in stages.items():
-        rows = num_rows.get(stage, 0)
-        useful = min(rows, math.ceil(rows * seconds_per_row.get(stage, 1.0) / MIN_WORK_S))
-        pools[stage] = min(_fitting(stage, operator, num_cpus, num_gpus), useful)
-    return pools
-
-
-def _fitting(stage: str, operator: Operator, num_cpus: float, num_gpus: float) -> int:
     needs = operator.resources
-    room = math.inf
+    room = float(num_rows)
     for what, have, want in (("CPUs", num_cpus, needs.num_cpus), ("GPUs", num_gpus, needs.num_gpus)):
         if want:
             room = min(room, math.floor(have / want))
-        if room < 1:
-            raise PlanError(f"{stage}: {operator.name} holds {want:g} {what} a worker, there are {have:g}")
-    return int(room) if math.isfinite(room) else 1
+        if num_rows and room < 1:
+            raise PlanError(f"{operator.name} holds {want:g} {what} a worker, there are {have:g}")
+    return int(min(room, max(1, math.ceil(num_rows * seconds_per_row / MIN_WORK_S))))
 
 
 def preflight(actors: float, cpus: float) -> None:
@@ -225,18 +211,6 @@ def preflight(actors: float, cpus: float) -> None:
             f"the pools hold {actors:g} CPUs, Ray has {cpus:g} and needs {SPARE_CPUS} for itself: it would hang. "
             f"Use --workers cpu={max(1, int(cpus) - SPARE_CPUS)}, or give Ray {math.ceil(actors) + SPARE_CPUS} CPUs"
         )
-
-
-def block_rows(seconds_per_row: float, target_s: float = BLOCK_TARGET_S) -> int:
-    """Rows of a block that keep a worker busy for about `target_s` seconds; at least 1."""
-    if seconds_per_row <= 0:
-        raise ValueError(f"seconds per row is {seconds_per_row}, it must be above 0")
-    return max(1, round(target_s / seconds_per_row))
-
-
-def decode_seconds(pixels: int, num_frames: int, px_per_s: float) -> float:
-    """Seconds to decode and measure `num_frames` frames of `pixels` pixels at a measured rate."""
-    return pixels * num_frames / px_per_s
 
 
 def _of_rule(rule: Rule) -> dict[str, Any]:

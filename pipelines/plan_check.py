@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from operators import cut
 from operators.contract import Operator
 from pipelines.recipe_text import nearest
 from pipelines.rules import GATES, HEADER_COLUMNS, Rule, type_problem
@@ -32,6 +33,9 @@ def check_plan(plan: "Plan") -> None:
     _check_reads(plan.probe, {name: sources[name] for name in LISTED}, "the listing")
     _check_reads(plan.measure, sources | types_of([SEGMENT_INDEX]), "the sources table")
     _check_writes([*tables.SERIES, *(column for meter in plan.meters for column in meter.writes)], "series")
+    missing = [name for name in cut.SCORE_COLUMNS if name not in types_of(plan.series_columns)]
+    if missing:
+        raise PlanError(f"shots are cut from {', '.join(missing)}: add {{meter: content}} to measure.meters")
     clips = scored_types(plan)
     for operator in plan.models:
         _check_reads(operator, clips, "what is known of a clip")
@@ -46,7 +50,7 @@ def check_plan(plan: "Plan") -> None:
 
 
 def scored_types(plan: "Plan") -> Columns:
-    """Name -> type of what is known of a clip after the measure round: clip, measured scores, source; first one wins."""
+    """Name -> type of what is known of a clip after the measure round; clip before scores before source."""
     return types_of(tables.SOURCES) | types_of(plan.score_columns) | types_of(tables.CLIPS)
 
 

@@ -7,16 +7,15 @@ fields; they are owned and documented there.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from importlib import import_module
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from operators.catalog import METERS, OPERATORS
-from operators.cut import CutConfig, SplitConfig
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from operators.catalog import meter_class, operator_class
 from operators.contract import Meter, Operator
+from operators.cut import CutConfig, SplitConfig
 from pipelines.recipe_text import RecipeError, apply_override, build, describe, nearest, parse_yaml
 from pipelines.rules import Rule, Section
 
@@ -144,7 +143,7 @@ def build_meters(recipe: Recipe, file: str = "recipe") -> tuple[Meter, ...]:
     meters = []
     for i, item in enumerate(recipe.measure.meters):
         place = f"measure.meters[{i}]"
-        meters.append(build(_look_up(METERS, item.meter, "meter", place, file), item.options, place, file=file))
+        meters.append(build(_look_up(meter_class, item.meter, place, file), item.options, place, file=file))
     _distinct("meter", [item.meter for item in recipe.measure.meters], f"{file}: measure.meters: ")
     return tuple(meters)
 
@@ -162,7 +161,7 @@ def build_models(recipe: Recipe, file: str = "recipe") -> tuple[Operator, ...]:
     models = []
     for i, item in enumerate(recipe.models):
         place = f"models[{i}]"
-        models.append(build(_look_up(OPERATORS, item.op, "op", place, file), item.options, place, file=file))
+        models.append(build(_look_up(operator_class, item.op, place, file), item.options, place, file=file))
     return tuple(models)
 
 
@@ -175,6 +174,8 @@ def build_caption(recipe: Recipe, file: str = "recipe") -> Operator | None:
 
 def build_tokenizers(recipe: Recipe, file: str = "recipe") -> tuple[Operator, ...]:
     """One tokenize operator per item of `tokens`."""
+    if not recipe.tokens:
+        return ()
     from tokenization.operator import Tokenize
 
     return tuple(build(Tokenize, item, f"tokens[{i}]", file=file) for i, item in enumerate(recipe.tokens))
@@ -190,11 +191,11 @@ def _find(name_or_path: str) -> Path:
     raise RecipeError(f"{name_or_path}: no such file or built-in recipe{nearest(name_or_path, built_in)}")
 
 
-def _look_up(catalog: dict[str, str], name: str, key: str, place: str, file: str) -> type:
-    if name not in catalog:
-        raise RecipeError(f"{file}: {place}.{key}: unknown {key} {name!r}{nearest(name, catalog)}")
-    module, _, cls = catalog[name].partition(":")
-    return getattr(import_module(module), cls)
+def _look_up(catalog: Callable[[str], type], name: str, place: str, file: str) -> type:
+    try:
+        return catalog(name)
+    except ValueError as error:
+        raise RecipeError(f"{file}: {place}: {error}") from error
 
 
 def _distinct(what: str, names: Iterable[str], prefix: str = "") -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 T = TypeVar("T")
 NAME_KEYS = ("name", "meter", "op", "tokenizer")  # what a list item may be addressed by, besides its index
+MAX_LISTED = 24  # words in a message
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -22,12 +23,12 @@ class RecipeError(ValueError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or the list of known words if none is near, or nothing if there are none."""
+    """`; did you mean 'x'?`; if none is near the known words, unless they are many; or nothing."""
     choices = sorted(set(known))
     match = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     if match:
         return f"; did you mean {match[0]!r}?"
-    return f"; known: {', '.join(choices)}" if choices else ""
+    return f"; known: {', '.join(choices)}" if 0 < len(choices) <= MAX_LISTED else ""
 
 
 def parse_yaml(text: str, file: str) -> dict[str, Any]:
@@ -37,9 +38,10 @@ def parse_yaml(text: str, file: str) -> dict[str, Any]:
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for key, (key_node, _) in zip(keys, node.value, strict=True):
-                if keys.count(key) > 1:
-                    raise RecipeError(f"{file}: line {key_node.start_mark.line + 1}: key {key!r} is given twice")
+            for index, key in enumerate(keys):
+                if key in keys[:index]:
+                    line = node.value[index][0].start_mark.line + 1
+                    raise RecipeError(f"{file}: line {line}: key {key!r} is given twice")
             return super().construct_mapping(node, deep)
 
     try:
@@ -137,26 +139,23 @@ def _describe(problem: Any, cls: type, place: str, skip: int) -> str:
     loc = problem["loc"][skip:]
     kind, value = problem["type"], problem["input"]
     if kind in UNKNOWN_KEY:
-        return f"{_path(place, loc[:-1])}: unknown key {loc[-1]!r}{nearest(str(loc[-1]), _keys(cls, loc[:-1]))}"
+        near = nearest(str(loc[-1]), _fields(_at(cls, loc[:-1])))
+        return f"{_path(place, loc[:-1])}unknown key {loc[-1]!r}{near}"
     if kind == "missing":
-        return f"{_path(place, loc[:-1])}: key {loc[-1]!r} is missing"
+        return f"{_path(place, loc[:-1])}key {loc[-1]!r} is missing"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if kind == "value_error":
-        return f"{_path(place, loc)}: {message}"
+        return f"{_path(place, loc)}{message}"
     hint = nearest(value, _literals(cls, loc)) if isinstance(value, str) and kind == "literal_error" else ""
-    return f"{_path(place, loc)}: {json.dumps(value, default=str)}: {message[0].lower()}{message[1:]}{hint}"
+    return f"{_path(place, loc)}{json.dumps(value, default=str)}: {message[0].lower()}{message[1:]}{hint}"
 
 
 def _path(place: str, loc: Iterable[Any]) -> str:
+    """`rules[3].min: `, or nothing for the recipe itself."""
     path = place
     for part in loc:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    return path or "recipe"
-
-
-def _keys(cls: Any, loc: Iterable[Any]) -> list[str]:
-    """The keys that are known at `loc` inside `cls`."""
-    return list(_fields(_at(cls, loc)))
+    return f"{path}: " if path else ""
 
 
 def _literals(cls: Any, loc: Iterable[Any]) -> list[str]:

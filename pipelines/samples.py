@@ -46,9 +46,10 @@ class Sample:
     meter_later: bool = False
     sidecar: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def label(self) -> dict[str, Any]:
-        return {"file": self.file, "fault": self.fault, "expected": self.expected, "meter_later": self.meter_later}
+    def label(self, scale: float) -> dict[str, Any]:
+        """What `labels.json` says of it, sizes at the given scale."""
+        size = {k: round(v * scale / 2) * 2 for k, v in self.expected.items() if k in ("width_px", "height_px")}
+        return {"file": self.file, "fault": self.fault, "expected": self.expected | size, "meter_later": self.meter_later}
 
 
 def _size(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -329,7 +330,7 @@ def render_samples(folder: Path, *, scale: float = 1.0, workers: int = 2, only: 
     for sample in chosen:
         if sample.sidecar:
             _write_json((folder / sample.file).with_suffix(".json"), sample.sidecar)
-    _write_json(folder / "labels.json", {"scale": scale, "fps": FPS, "samples": [s.label for s in chosen]})
+    _write_json(folder / "labels.json", {"scale": scale, "fps": FPS, "samples": [s.label(scale) for s in chosen]})
     return seconds
 
 

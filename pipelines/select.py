@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 import pyarrow as pa
-from operators.cut import SplitConfig
 
+from operators.cut import SplitConfig
 from pipelines.rules import GATES, Rule
 from pipelines.verdict import FAILED, Verdict
 from reelmill.column import arrow_schema

@@ -125,7 +125,8 @@ def _evaluate(series: pl.Series, rule: Rule) -> tuple[pl.Series, np.ndarray]:
     if series.dtype.is_float():
         series = series.fill_nan(None)
     if rule.in_ is not None:
-        return series, (~series.is_in(pl.Series(list(rule.in_)).cast(series.dtype).implode())).fill_null(False).to_numpy()
+        allowed = pl.Series(list(rule.in_)).cast(series.dtype).implode()
+        return series, (~series.is_in(allowed)).fill_null(False).to_numpy()
     return series, _outside(series.to_numpy(), rule)
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 256 * 1024
 MAX_AHEAD_BLOCKS = 32
 CACHE_BYTES = 32 * 1024 * 1024
-S3_TIMEOUTS_S = {"connect_timeout": 10, "read_timeout": 30}
 MAX_PIXELS = 16384 * 16384  # a header that claims more is taken for damage, before anything of that size is allocated
 
 # Demuxers that FFmpeg may choose: files of pictures in time. Not playlists, which open further files or addresses.
@@ -95,7 +94,8 @@ class RangeFile(io.RawIOBase):
         self._blocks.move_to_end(index)
         return self._blocks[index]
 
-    def _load(self, index: int, count: int) -> None:
+    def _load(self, index: int, most: int) -> None:
+        count = next((n for n in range(1, most) if index + n in self._blocks), most)
         start = index * BLOCK_BYTES
         end = min(start + count * BLOCK_BYTES, self._size)
         try:
@@ -112,20 +112,14 @@ class RangeFile(io.RawIOBase):
             self._blocks.popitem(last=False)
 
 
-def s3_filesystem() -> Any:
-    """s3fs for this process; `AWS_ENDPOINT_URL` and the usual AWS variables are honoured. Listings are not cached."""
-    import s3fs
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-    return s3fs.S3FileSystem(endpoint_url=endpoint, use_listings_cache=False, config_kwargs=dict(S3_TIMEOUTS_S))
-
-
 def open_bytes(uri: str | Path) -> BinaryIO:
     """The file's bytes, seekable: a local file, or an S3 object by range reads. Raises FileNotFoundError, OSError."""
     uri = str(uri)
     if not uri.startswith("s3://"):
         return open(uri.removeprefix("file://"), "rb")  # noqa: SIM115 - the caller closes it
-    filesystem = s3_filesystem()
+    from reelmill.storage import fsspec_s3
+
+    filesystem = fsspec_s3()
     size = filesystem.info(uri, refresh=True)["size"]
     return RangeFile(lambda start, end: filesystem.cat_file(uri, start=start, end=end), size, uri)  # type: ignore[return-value]
 

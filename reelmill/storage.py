@@ -29,12 +29,16 @@ def is_s3(uri: str) -> bool:
 
 
 def arrow_s3() -> pafs.S3FileSystem:
-    """pyarrow's S3 client with bounded retries and timeouts."""
+    """pyarrow's S3 client with bounded retries and timeouts.
+
+    The `standard` retry strategy has a quota per client: after some 60 retried errors every further one is final, so
+    the `default` strategy it is (25 ms * 2^n between attempts). pyarrow does not look at AWS_ENDPOINT_URL by itself.
+    """
     return pafs.S3FileSystem(
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS),
+        retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=S3_ATTEMPTS),
         request_timeout=S3_REQUEST_TIMEOUT_S,
         connect_timeout=S3_CONNECT_TIMEOUT_S,
-        endpoint_override=os.environ.get("AWS_ENDPOINT_URL"),
+        endpoint_override=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
     )
 
@@ -64,7 +68,7 @@ class Store:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         text = os.fspath(root)
-        self.root = text.rstrip("/") if is_s3(text) else str(Path(text).expanduser().absolute())
+        self.root = text.rstrip("/") if is_s3(text) else os.path.abspath(Path(text).expanduser())
 
     def __repr__(self) -> str:
         return f"Store({self.root!r})"

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operators.cut import SplitConfig
 
+from operators.cut import SplitConfig
 from pipelines.recipe_text import build
 from pipelines.rules import GATES, Rule
 from pipelines.select import (
@@ -57,7 +57,8 @@ def slow_judge(value: Any, judge: Rule, single: bool) -> str | None:
         samples = [v for v in value or [] if v is not None and not math.isnan(v)]
         if not samples:
             return "null"
-        return "bad" if sum(slow_outside(v, judge, True) for v in samples) / len(samples) > judge.max_bad_share else None
+        num_bad = sum(slow_outside(v, judge, True) for v in samples)
+        return "bad" if num_bad / len(samples) > judge.max_bad_share else None
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "null"
     if judge.in_ is not None:
@@ -126,7 +127,9 @@ def rule_strategy(draw: st.DrawFn) -> dict[str, Any]:
     gate=st.sampled_from(GATES),
     order=st.randoms(use_true_random=False),
 )
-def test_equals_the_slow_reference(rows: list[dict[str, Any]], options: list[dict[str, Any]], gate: str, order: Any) -> None:
+def test_equals_the_slow_reference(
+    rows: list[dict[str, Any]], options: list[dict[str, Any]], gate: str, order: Any
+) -> None:
     table = clip_rows(*rows)
     rules = [rule(**{"name": f"r{i}"} | option) for i, option in enumerate(options)]
     if gate == "header":
@@ -174,7 +177,8 @@ def test_a_float32_column_compares_at_its_own_precision() -> None:
 
 def test_not_a_number_is_unmeasured() -> None:
     table = clip_rows({"speed": math.nan}, {"speed": math.inf}, {"grey_samples": [math.nan]})
-    rules = [rule(column="speed", min=0, on_null="reject"), rule(column="grey_samples", min=0, max_bad_share=0, on_null="keep")]
+    grey = rule(column="grey_samples", min=0, max_bad_share=0, on_null="keep")
+    rules = [rule(column="speed", min=0, on_null="reject"), grey]
     assert reasons_of(decide(table, rules, gate="measure")) == [["unmeasured:speed"], [], ["unmeasured:speed"]]
 
 
@@ -231,7 +235,9 @@ def test_header_rules_see_the_long_side_and_spare_the_decode() -> None:
 
 
 def test_a_unit_lists_rejected_sources_once_and_leaves_their_clips_out() -> None:
-    sources = source_rows({"width_px": 3840, "height_px": 2160, "fps": 30.0}, {"width_px": 640, "height_px": 360, "fps": 12.0})
+    sources = source_rows(
+        {"width_px": 3840, "height_px": 2160, "fps": 30.0}, {"width_px": 640, "height_px": 360, "fps": 12.0}
+    )
     scores = clip_rows({"speed": 2.0}, {"speed": 0.0}, {"speed": 2.0}).with_columns(fps=pl.lit(15.0))
     rules = [
         rule(name="uhd", column="long_side_px", min=3840, gate="header"),
@@ -243,8 +249,9 @@ def test_a_unit_lists_rejected_sources_once_and_leaves_their_clips_out() -> None
     assert reasons_of(found) == [["uhd", "source_fps"], ["source_fps"], ["source_fps", "speed_rule"]]
     assert found.get_column("tier").to_list() == ["reject", "condition_only", "reject"]
     assert found.get_column("reasons").to_list()[1][0]["value"] == 30.0, "the file's fps, not the clip's"
-    counts = {row["outcome"] or row["rule"]: (row["num_clips"], row["num_sources"]) for row in summary(found).to_dicts()}
-    assert counts == {"condition_only": (1, 0), "reject": (1, 1), "uhd": (0, 1), "source_fps": (2, 1), "speed_rule": (1, 0)}
+    counts = {r["outcome"] or r["rule"]: (r["num_clips"], r["num_sources"]) for r in summary(found).to_dicts()}
+    outcomes, rules_hit = {"condition_only": (1, 0), "reject": (1, 1)}, {"source_fps": (2, 1), "speed_rule": (1, 0)}
+    assert counts == {**outcomes, **rules_hit, "uhd": (0, 1)}
 
 
 def test_summaries_of_units_add_up() -> None:

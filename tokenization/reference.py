@@ -73,7 +73,7 @@ class ReferenceTokenizer:
         self.decoder = ResidualDecoder(codebook)
         self._forward_PC = codebook.forward_PC.astype(FLOAT)
         self._still_PC = self._forward_PC.reshape(PATCH_T, -1, codebook.num_channels).sum(axis=0)
-        self._search = [_search_matrix(codes) for codes in self.decoder.codes]
+        self._search = [search_matrix(codes) for codes in self.decoder.codes]
 
     @staticmethod
     def load(path: str | Path | None = None, time: TimeRule | None = None) -> "ReferenceTokenizer":
@@ -173,5 +173,5 @@ def nearest(values_NC: np.ndarray, codes_CK: np.ndarray, half_norms_K: np.ndarra
     return out_N
 
 
-def _search_matrix(codes_KC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def search_matrix(codes_KC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(codes_KC.T), np.floor((codes_KC**2).sum(axis=1) / 2)

@@ -20,7 +20,7 @@ _SERIES = pa.list_(pa.float32())
 class Exposure(Meter):
     """Shares of clipped pixels and the mean level, from single native pixels on a grid (no averaging hides a clip).
 
-    Writes: exposure_clipped_share, exposure_dark_share, exposure_bright_share, exposure_mean.
+    Writes: exposure_clipped_share, exposure_dark_share, exposure_bright_share, exposure_luma.
     Source: UltraVideo's exposure statistic (share of pixels > 250 or < 5; a frame is bad above 12 %). Levels are luma
         codes stretched to 0-255; for PQ and HLG they are code values, not light.
     """
@@ -31,7 +31,7 @@ class Exposure(Meter):
         Column("exposure_clipped_share", _SERIES, "share of pixels darker than 5 or brighter than 250 of 255, 0-1"),
         Column("exposure_dark_share", _SERIES, "share of pixels darker than 5 of 255, 0-1"),
         Column("exposure_bright_share", _SERIES, "share of pixels brighter than 250 of 255, 0-1"),
-        Column("exposure_mean", _SERIES, "mean luma level, 0-1 full range"),
+        Column("exposure_luma", _SERIES, "mean luma level, 0-1 full range"),
     )
     rate_hz: float | None = 2.0
 

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image encoders from files on this machine: open_clip's, and CLIP, SigLIP and plain vision models of transformers.
+
+Weights are never fetched here, no code of a checkpoint is ever run, and a weight that the files lack is an error: both
+libraries would otherwise go on with random numbers and a log line.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LOCAL_DIR = "local-dir:"
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".npz")
+HASHED_SUFFIXES = (".json", *WEIGHT_SUFFIXES)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTower:
+    """A loaded image encoder.
+
+    Args:
+        weights_hash: 64 hex digits: sha256 over the checkpoint's files.
+        short_px: the short side that its preprocessing wants of a frame; more is scaled down, less is scaled up.
+        preprocess: uint8 RGB [H, W, 3] -> float32 tensor [3, h, w] as the model's own configuration says.
+        encode: float32 tensor [N, 3, h, w] -> float32 tensor [N, D], not normalised.
+    """
+
+    weights_hash: str
+    short_px: int
+    preprocess: Callable[[np.ndarray], Any]
+    encode: Callable[[Any], Any]
+
+
+def files_hash(files: Iterable[Path]) -> str:
+    """sha256 over names and bytes of files, in the order of their names."""
+    hasher = hashlib.sha256()
+    for path in sorted(files, key=lambda path: path.name):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        hasher.update(path.name.encode() + b"\0" + digest)
+    return hasher.hexdigest()
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file() and path.suffix in HASHED_SUFFIXES]
+
+
+def open_clip_tower(model: str, weights: str | None, device: str) -> ImageTower:
+    """The image tower of an open_clip model.
+
+    Args:
+        model: `local-dir:/folder` with open_clip_config.json and the weights, or the name of an architecture.
+        weights: checkpoint file of a named architecture (safetensors, or a pickle read with `weights_only`).
+        device: cpu or cuda.
+
+    Raises:
+        ValueError: a model that is neither, or a folder whose checkpoint does not fit its configuration.
+        FileNotFoundError: the folder or the checkpoint is not on this machine.
+    """
+    import open_clip
+    import torch
+
+    files = _open_clip_files(model, weights)
+    try:
+        loaded: Any = open_clip.create_model_from_pretrained(model, pretrained=weights, precision="fp32", weights_only=True)
+    except RuntimeError as error:
+        raise ValueError(f"embedding: the weights of {model!r} do not load: {error}") from error
+    network, preprocess = loaded
+    network.eval().to(device)
+    size = network.visual.preprocess_cfg["size"]
+
+    def encode(pixels_NCHW: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return network.encode_image(pixels_NCHW.to(device)).float().cpu()
+
+    return ImageTower(files_hash(files), size if isinstance(size, int) else max(size), _through_pil(preprocess), encode)
+
+
+def _open_clip_files(model: str, weights: str | None) -> list[Path]:
+    if model.startswith(LOCAL_DIR):
+        folder = Path(model.removeprefix(LOCAL_DIR))
+        if weights is not None:
+            raise ValueError(f"embedding: weights is {weights!r}, but {model!r} holds its own; leave weights out")
+        if not (folder / "open_clip_config.json").is_file():
+            raise FileNotFoundError(f"embedding: there is no open_clip_config.json in {folder}; {_how_to_fetch('ORG/NAME', folder)}")
+        if not any(path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir()):
+            raise FileNotFoundError(f"embedding: {folder} has a configuration but no weights")
+        return _files_of(folder)
+    if ":" in model:
+        raise ValueError(f"embedding: model is {model!r}; fetch it first: {_how_to_fetch(model.partition(':')[2], Path('DIR'))}")
+    if weights is None:
+        raise ValueError(f"embedding: {model!r} names an architecture of open_clip; give `weights`, a checkpoint file")
+    if not Path(weights).is_file():
+        raise FileNotFoundError(f"embedding: weights is {weights!r}, and there is no such file on this machine")
+    return [Path(weights)]
+
+
+def _how_to_fetch(repo: str, folder: Path) -> str:
+    return f"`hf download {repo} --local-dir {folder}` fetches one, then give model: {LOCAL_DIR}{folder}"
+
+
+def _through_pil(transform: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
+    from PIL import Image
+
+    return lambda frame_HWC: transform(Image.fromarray(frame_HWC))
+
+
+def transformers_tower(model: str, revision: str | None, device: str) -> ImageTower:
+    """The image tower of a transformers checkpoint: CLIP's projection, SigLIP's or another model's pooled output.
+
+    Args:
+        model: a folder, or a hub id whose revision lies in the local hub cache.
+        revision: commit of a hub id; null for a folder.
+        device: cpu or cuda.
+
+    Raises:
+        ValueError: weights are missing from the files, or the model has no pooled output.
+        FileNotFoundError: the checkpoint is not on this machine; the message tells how to fetch it.
+    """
+    import torch
+    from transformers import AutoImageProcessor
+
+    folder = _snapshot(model, revision)
+    network, output = _vision_model(folder)
+    network.eval().to(device)
+    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+    def preprocess(frame_HWC: np.ndarray) -> torch.Tensor:
+        return processor(images=[frame_HWC], input_data_format="channels_last", return_tensors="pt")["pixel_values"][0]
+
+    def encode(pixels_NCHW: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return getattr(network(pixel_values=pixels_NCHW.to(device)), output).float().cpu()
+
+    return ImageTower(files_hash(_files_of(folder)), _longest(processor.size), preprocess, encode)
+
+
+def _longest(size: Any) -> int:
+    """The largest number of a processor's size: `shortest_edge`, or height and width."""
+    return max(value for value in dict(size).values() if value is not None)
+
+
+def _snapshot(model: str, revision: str | None) -> Path:
+    """The folder of a checkpoint; a hub id is looked up in the local cache only."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if Path(model).is_dir():
+        if revision is not None:
+            raise ValueError(f"embedding: revision is {revision!r}, but {model!r} is a folder; leave revision out")
+        return Path(model)
+    if revision is None:
+        raise FileNotFoundError(f"embedding: there is no folder {model!r}; if it is a hub id, give its revision (a commit)")
+    try:
+        return Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise FileNotFoundError(
+            f"embedding: {model!r} at revision {revision} is not on this machine; fetch it with "
+            f"`hf download {model} --revision {revision}`"
+        ) from error
+
+
+def _vision_model(folder: Path) -> tuple[Any, str]:
+    """The model and the name of the output that is the image's embedding."""
+    import torch
+    from transformers import AutoConfig, AutoModel, CLIPVisionModelWithProjection, SiglipVisionModel
+
+    kind = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).model_type
+    model_class, output = {
+        "clip": (CLIPVisionModelWithProjection, "image_embeds"),
+        "clip_vision_model": (CLIPVisionModelWithProjection, "image_embeds"),
+        "siglip": (SiglipVisionModel, "pooler_output"),
+        "siglip_vision_model": (SiglipVisionModel, "pooler_output"),
+    }.get(kind, (AutoModel, "pooler_output"))
+    network, loaded = model_class.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True)
+    if loaded["missing_keys"]:
+        missing = ", ".join(sorted(loaded["missing_keys"])[:3])
+        raise ValueError(f"embedding: {folder} lacks {len(loaded['missing_keys'])} weights of its {kind} model: {missing} ...")
+    return network, output
+
+
+def mean_embedding(tower: ImageTower, frames_THWC: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Mean of the frames' L2-normalised embeddings, float32 [D], and the number of pixels the model got per frame."""
+    import torch
+
+    pixels_NCHW = torch.stack([tower.preprocess(frame) for frame in frames_THWC])
+    features_ND = torch.nn.functional.normalize(tower.encode(pixels_NCHW), dim=-1)
+    return features_ND.mean(dim=0).numpy(), pixels_NCHW.shape[-2] * pixels_NCHW.shape[-1]

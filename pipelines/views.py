@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a view: which shard files (with hashes) and which tables a reader joins. Immutable; `views/latest` names one.
+
+The version is a hash of the content, so the same data gives the same view wherever it is written. A new threshold,
+captioner or score is a new view over the same shard files.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from reelmill.ids import fingerprint
+from reelmill.storage import Store
+from reelmill.views import FORMAT, LATEST, load_view_json
+
+Known = dict[str, dict[str, Any]]
+
+
+def write_view(store: Store, manifest: dict[str, Any], hashes: dict[str, str] | None = None) -> str:
+    """Writes `views/v-<hash>.json` and points `views/latest` to it.
+
+    Args:
+        store: the data set.
+        manifest: as in manifest.json: tables, specs, num_units.
+        hashes: sha256 of shard files that the caller knows, by path; others are taken from the latest view or read.
+
+    Returns:
+        The view's path.
+    """
+    tables = manifest["tables"]
+    known = _known_files(store)
+    for path, digest in (hashes or {}).items():
+        known[path] = {"bytes": store.size(path), "sha256": digest}
+    shards = [entry for rel in sorted(tables["shards"]) for entry in _shard_entries(store, rel, known)]
+    specs = {entry["spec_id"] for entry in shards}
+    view = {
+        "format": FORMAT,
+        "recipe_name": manifest.get("recipe_name"),
+        "num_units": manifest["num_units"],
+        "specs": {spec_id: manifest["specs"][spec_id] for spec_id in sorted(specs)},
+        "shards": shards,
+        "tables": _joined_tables(store, tables),
+        "counts": _counts(shards),
+    }
+    version = f"v-{fingerprint('view', view)}"
+    rel = f"views/{version}.json"
+    if not store.exists(rel):
+        store.write_bytes(rel, (json.dumps({"version": version, **view}, indent=1, sort_keys=True) + "\n").encode())
+    if not store.exists(LATEST) or store.read_bytes(LATEST).decode().strip() != version:
+        store.write_bytes(LATEST, f"{version}\n".encode())
+    return rel
+
+
+def _known_files(store: Store) -> Known:
+    """Files of the latest view: a path with the same size has the same bytes, since shards never change."""
+    if not store.exists(LATEST):
+        return {}
+    return {entry["path"]: entry for entry in load_view_json(store, "latest")["shards"]}
+
+
+def _shard_entries(store: Store, rel: str, known: Known) -> list[dict[str, Any]]:
+    names = [name for name in store.list(rel) if name.startswith("unit-") and name.endswith(".parquet")]
+    entries = []
+    for name in names:
+        entry = _shard_entry(store, f"{rel}/{name}", known)
+        if entry["piece"] < _num_pieces(store, f"{rel}/{name}"):
+            entries.append(entry)
+    return entries
+
+
+def _num_pieces(store: Store, path: str) -> int:
+    """Pieces of the generation by its first file: a longer, abandoned attempt may have left more."""
+    first = "-".join(path.removesuffix(".parquet").split("-")[:3]) + ".parquet"
+    return int(store.read_metadata(first)["reelmill.num_pieces"]) if store.exists(first) else 0
+
+
+def _shard_entry(store: Store, path: str, known: Known) -> dict[str, Any]:
+    with store.open_parquet(path) as file:
+        footer, metadata = file.metadata, file.schema_arrow.metadata
+        column = next(i for i in range(footer.num_columns) if footer.schema.column(i).path == "bucket")
+        groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+        row_groups = [{"bucket": group.column(column).statistics.min, "rows": group.num_rows} for group in groups]
+    facts = {key: int(metadata[f"reelmill.{key}".encode()]) for key in ("unit", "generation", "piece")}
+    return {"path": path, "spec_id": path.split("/")[-2], **facts, "rows": footer.num_rows, "row_groups": row_groups,
+            **_file_facts(store, path, known)}
+
+
+def _file_facts(store: Store, path: str, known: Known) -> dict[str, Any]:
+    size = store.size(path)
+    if path in known and known[path]["bytes"] == size:
+        return {"bytes": size, "sha256": known[path]["sha256"]}
+    return {"bytes": size, "sha256": hashlib.sha256(store.read_bytes(path)).hexdigest()}
+
+
+def _joined_tables(store: Store, tables: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Kind -> tables of that kind, each with its unit files. Several captioners and scores may stand side by side."""
+    scores = tables.get("scores") or {}
+    rels = {
+        "selection": [tables.get("selection")],
+        "clips": [tables.get("clips")],
+        "sources": [tables.get("sources")],
+        "scores": [scores[key] for key in sorted(scores)],
+        "captions": tables["captions"] if isinstance(tables.get("captions"), list) else [tables.get("captions")],
+    }
+    return {kind: [_table_entry(store, rel) for rel in names if rel] for kind, names in rels.items()}
+
+
+def _table_entry(store: Store, rel: str) -> dict[str, Any]:
+    names = [name for name in store.list(rel) if name.startswith("unit-") and name.endswith(".parquet")]
+    files = {name: {"rows": store.num_rows(f"{rel}/{name}"), **_file_facts(store, f"{rel}/{name}", {})} for name in names}
+    return {"path": rel, "files": files}
+
+
+def _counts(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows and bytes per spec, rows per bucket."""
+    counts: dict[str, Any] = {}
+    for entry in shards:
+        total = counts.setdefault(entry["spec_id"], {"files": 0, "rows": 0, "bytes": 0, "buckets": {}})
+        total["files"] += 1
+        total["rows"] += entry["rows"]
+        total["bytes"] += entry["bytes"]
+        for group in entry["row_groups"]:
+            total["buckets"][group["bucket"]] = total["buckets"].get(group["bucket"], 0) + group["rows"]
+    return counts

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A view: the shard files and the tables that a reader joins, fixed for ever under one version."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from reelmill.storage import Store
+from reelmill.tokens import TokenizerSpec
+
+FORMAT = 1
+LATEST = "views/latest"
+ATTRIBUTE_TABLES = ("selection", "clips", "scores", "sources")  # where columns are looked for, in this order
+
+Filter = tuple[str, str, Any]  # (column, operator as in pyarrow.parquet filters, value)
+
+
+def load_view_json(store: Store, version: str) -> dict[str, Any]:
+    """The view's file. Raises ValueError if there is none of that version, or in another format."""
+    if version == "latest":
+        if not store.exists(LATEST):
+            raise ValueError(f"{store.uri(LATEST)} does not exist: no view has been written yet")
+        version = store.read_bytes(LATEST).decode().strip()
+    rel = f"views/{version}.json"
+    if not store.exists(rel):
+        there = [name.removesuffix(".json") for name in store.list("views") if name.endswith(".json")]
+        raise ValueError(f"{store.uri('views')} has no version {version!r}; it has {', '.join(there) or 'none'}")
+    view = json.loads(store.read_bytes(rel))
+    if view.get("format") != FORMAT:
+        raise ValueError(f"{store.uri(rel)} has format {view.get('format')!r}; this reelmill reads format {FORMAT}")
+    return view
+
+
+@dataclass(frozen=True)
+class View:
+    """A loaded view. `data` is its JSON."""
+
+    store: Store
+    data: dict[str, Any]
+
+    @staticmethod
+    def load(root: str, version: str = "latest") -> "View":
+        store = Store(root)
+        return View(store, load_view_json(store, version))
+
+    @property
+    def version(self) -> str:
+        return self.data["version"]
+
+    @cached_property
+    def specs(self) -> dict[str, TokenizerSpec]:
+        return {key: TokenizerSpec.from_json(json.dumps(raw)) for key, raw in self.data["specs"].items()}
+
+    def spec_id(self, wanted: str | None) -> str:
+        """The id, or the only one. Raises ValueError if it is not in the view, or if none is named of several."""
+        if wanted is None and len(self.specs) == 1:
+            return next(iter(self.specs))
+        if wanted not in self.specs:
+            raise ValueError(f"view {self.version} has the specs {', '.join(self.specs) or 'none'}; name one of them"
+                             + (f", not {wanted!r}" if wanted else ""))
+        return wanted
+
+    def shards(self, spec_id: str) -> list[dict[str, Any]]:
+        return [entry for entry in self.data["shards"] if entry["spec_id"] == spec_id]
+
+    def table_paths(self, kind: str) -> list[str]:
+        return [entry["path"] for entry in self.data["tables"].get(kind, [])]
+
+    def units(self, kind: str) -> list[int]:
+        """Units that a table of this kind has."""
+        names = {name for entry in self.data["tables"].get(kind, []) for name in entry["files"]}
+        return sorted(int(name[5:-8]) for name in names)
+
+    def unit_files(self, kind: str, unit: int) -> list[str]:
+        """Paths of the unit's file in each table of the kind; tables that lack the unit are left out."""
+        name = f"unit-{unit:04d}.parquet"
+        return [f"{entry['path']}/{name}" for entry in self.data["tables"].get(kind, []) if name in entry["files"]]
+
+    def attributes(self, unit: int, columns: Sequence[str], filters: Sequence[Filter] = ()) -> pa.Table:
+        """One row per clip of the unit: clip_id, source_id and `columns`, for which the filters hold.
+
+        A column is taken from the first of selection, clips, scores and sources that has it.
+
+        Raises:
+            ValueError: no table has a column.
+        """
+        names = list(dict.fromkeys(["clip_id", "source_id", *columns, *(column for column, _, _ in filters)]))
+        table = self._first(unit)
+        missing = [name for name in names if name not in table.column_names]
+        for kind in ATTRIBUTE_TABLES:
+            for path in self.unit_files(kind, unit):
+                table, missing = self._joined(table, path, missing)
+        if missing:
+            raise ValueError(f"no table of view {self.version} has the column {missing[0]!r}")
+        if filters:
+            table = table.filter(pq.filters_to_expression([list(filters)]))
+        return table.select(list(dict.fromkeys(["clip_id", "source_id", *columns])))
+
+    def _first(self, unit: int) -> pa.Table:
+        (path,) = self.unit_files("selection", unit)
+        table = self.store.read_table(path, ["clip_id", "source_id", "tier", "split"])
+        return table.filter(pc.is_valid(table.column("clip_id")))
+
+    def _joined(self, left: pa.Table, path: str, missing: list[str]) -> tuple[pa.Table, list[str]]:
+        if not missing:
+            return left, missing
+        with self.store.open_parquet(path) as file:
+            here = [name for name in missing if name in file.schema_arrow.names]
+            if not here:
+                return left, missing
+            key = "clip_id" if "clip_id" in file.schema_arrow.names else "source_id"
+            right = file.read(columns=list(dict.fromkeys([key, *here])))
+        rows = pc.index_in(left.column(key), value_set=right.column(key).combine_chunks())
+        found = right.select(here).take(rows)
+        for name in here:
+            left = left.append_column(found.schema.field(name), found.column(name))
+        return left, [name for name in missing if name not in here]

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The views of a frame: sizes, orientation, levels, and TINY against PySceneDetect itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from operators.contract import View
+from operators.video import open_segment
+from operators.views import yuv_to_bgr
+from tests.videos import numbered, read_number, texture, write_video
+
+
+def first_frame(path: Path):
+    with open_segment(str(path)) as segment:
+        return next(iter(segment)), segment.info
+
+
+@pytest.mark.parametrize(("height", "width", "tiny", "proxy"), [
+    (144, 256, (144, 256), (270, 480)), (360, 640, (144, 256), (270, 480)), (180, 320, (144, 256), (270, 480)),
+    (640, 362, (453, 256), (270, 153)), (91, 161, (91, 161), (270, 478)), (1080, 1920, (144, 256), (270, 480)),
+])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "yuv444p"])
+def test_sizes_and_content(tmp_path: Path, height: int, width: int, tiny: tuple[int, int], proxy: tuple[int, int],
+                           pix_fmt: str) -> None:
+    if width % 2 and pix_fmt != "yuv444p":
+        pytest.skip("odd sizes need 4:4:4 here")
+    path = write_video(tmp_path / "v.mp4", numbered(texture(1, height, width), start=1234), pix_fmt=pix_fmt)
+    frame, info = first_frame(path)
+    assert (info.height_px, info.width_px) == (height, width)
+    shapes = {View.TINY: (*tiny, 3), View.PROXY: proxy, View.LUMA: (height, width), View.COLOR: (*proxy, 3),
+              View.PIXELS: (height, width, 3)}
+    for view, shape in shapes.items():
+        array = frame.view(view)
+        assert array.shape == shape, view
+        assert array.dtype == (np.uint16 if view == View.LUMA and "10" in pix_fmt else np.uint8)
+        assert read_number(array) == 1234, view
+        assert frame.view(view) is array
+    assert info.bit_depth == (10 if "10" in pix_fmt else 8)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_all_views_stand_upright(tmp_path: Path, degrees: int) -> None:
+    coded_THWC = np.rot90(numbered(texture(1, 320, 180), start=99), degrees // 90, axes=(1, 2))
+    frame, info = first_frame(write_video(tmp_path / "v.mp4", coded_THWC, rotation=degrees))
+    assert (info.height_px, info.width_px) == (320, 180)
+    assert frame.view(View.TINY).shape == (320, 180, 3)
+    assert frame.view(View.PROXY).shape == (270, 152)
+    for view in View:
+        assert read_number(frame.view(view)) == 99, view
+
+
+@pytest.mark.parametrize(("color", "pix_fmt"), [("bt709", "yuv420p"), ("bt709-full", "yuv420p"), ("bt709", "yuv420p10le")])
+@pytest.mark.parametrize("level", [0, 60, 128, 255])
+def test_levels_are_full_range(tmp_path: Path, color: str, pix_fmt: str, level: int) -> None:
+    frames_THWC = np.full((1, 144, 256, 3), level, np.uint8)
+    frame, info = first_frame(write_video(tmp_path / "v.mp4", frames_THWC, color=color, pix_fmt=pix_fmt, options={"qp": "1"}))
+    assert info.is_full_range == (color == "bt709-full")
+    for view in (View.TINY, View.PROXY, View.COLOR, View.PIXELS):
+        assert np.abs(frame.view(view).astype(int) - level).max() <= 2, view
+    coded = level if info.is_full_range else 16 + level * 219 / 255
+    assert abs(float(frame.view(View.LUMA).mean()) / (4 if "10" in pix_fmt else 1) - coded) <= 1.5
+
+
+def test_colours_of_tiny_and_color_agree_with_the_source(tmp_path: Path) -> None:
+    frames_THWC = np.zeros((1, 144, 256, 3), np.uint8) + np.array([200, 60, 20], np.uint8)
+    frame, _ = first_frame(write_video(tmp_path / "v.mp4", frames_THWC, color="bt709", options={"qp": "1"}))
+    for view in (View.TINY, View.COLOR):
+        assert np.abs(frame.view(view)[70, 100].astype(int) - [20, 60, 200]).max() <= 3, view
+
+
+def test_luma_is_the_plane_itself(tmp_path: Path) -> None:
+    frame, _ = first_frame(write_video(tmp_path / "v.mp4", texture(1, 144, 256)))
+    assert not frame.view(View.LUMA).flags.owndata
+
+
+def test_proxy_of_large_frames_is_the_area_mean(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", texture(1, 2160, 3840), color="bt709-full")
+    frame, _ = first_frame(path)
+    exact = frame.view(View.LUMA).reshape(270, 8, 480, 8).mean(axis=(1, 3))
+    assert np.abs(frame.view(View.PROXY) - exact).max() <= 1.0
+
+
+def test_hdr_luma_stays_raw_and_colour_is_tone_mapped(tmp_path: Path) -> None:
+    frames_THWC = np.full((1, 144, 256, 3), 128, np.uint8)
+    path = write_video(tmp_path / "v.mp4", frames_THWC, codec="libx265", pix_fmt="yuv420p10le", color="pq")
+    frame, info = first_frame(path)
+    assert info.hdr == "pq"
+    assert abs(float(frame.view(View.PROXY).mean()) - 128) <= 2
+    assert abs(float(frame.view(View.TINY).mean()) - 128) <= 2
+    assert float(frame.view(View.COLOR).mean()) > 115 and abs(float(frame.view(View.COLOR).mean())
+                                                              - float(frame.view(View.PIXELS).mean())) < 1
+    assert abs(float(frame.view(View.COLOR).mean()) - 128) > 3
+
+
+@pytest.mark.parametrize("codec, pix_fmt, suffix", [("ffv1", "bgr0", "mkv"), ("ffv1", "gray", "mkv"), ("ffv1", "yuv411p", "mkv"),
+                                                     ("libx264", "nv12", "mp4"), ("ffv1", "gray10le", "mkv")])
+def test_unusual_pixel_formats(tmp_path: Path, codec: str, pix_fmt: str, suffix: str) -> None:
+    path = write_video(tmp_path / f"v.{suffix}", numbered(texture(1, 144, 256), start=5), codec=codec, pix_fmt=pix_fmt)
+    frame, _ = first_frame(path)
+    for view in View:
+        assert read_number(frame.view(view)) == 5, view
+
+
+def test_yuv_to_bgr_hand_worked() -> None:
+    # BT.709 limited: Y 235 is white, Y 16 black; full-range BT.601 red is (76, 85, 255) by JFIF.
+    assert np.allclose(yuv_to_bgr(1, False) @ [235, 128, 128, 1], 255, atol=0.01)
+    assert np.allclose(yuv_to_bgr(1, False) @ [16, 128, 128, 1], 0, atol=0.01)
+    assert np.allclose(yuv_to_bgr(5, True) @ [76.245, 84.97, 255.5, 1], [0, 0, 255], atol=0.1)
+
+
+def content_scores(images) -> np.ndarray:
+    """PySceneDetect's own content score of each image against the one before it."""
+    from scenedetect import FrameTimecode
+    from scenedetect.detectors import ContentDetector
+
+    detector = ContentDetector()
+    return np.array([detector._calculate_frame_score(FrameTimecode(i, 24.0), image) for i, image in enumerate(images)])
+
+
+@pytest.mark.parametrize(("name", "cuts"), [("dj_video1.mp4", [144, 237]), ("dj_video2.mp4", []), ("dj_video3.mp4", [103])])
+def test_tiny_gives_pyscenedetects_cuts(shared_clip, name: str, cuts: list[int]) -> None:
+    from scenedetect import FrameTimecode
+    from scenedetect.detectors import ContentDetector
+
+    detector = ContentDetector(threshold=27.0, min_scene_len=15)
+    found = []
+    with open_segment(str(shared_clip(name))) as segment:
+        for i, frame in enumerate(segment):
+            found += detector.process_frame(FrameTimecode(i, 24.0), frame.view(View.TINY))
+    assert [cut.frame_num for cut in found] == cuts
+
+
+@pytest.mark.parametrize("name", ["dj_video1.mp4", "street_walk_720p.mp4", "hevc_10bit_200px.mp4"])
+def test_tiny_scores_are_pyscenedetects_scores(shared_clip, name: str) -> None:
+    import av
+    import cv2
+
+    path = shared_clip(name)
+    theirs = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            image = frame.to_ndarray(format="bgr24")
+            factor = max(image.shape[1] / 256, 1)
+            size = (round(image.shape[1] / factor), round(image.shape[0] / factor))
+            theirs.append(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
+            if len(theirs) == 160:
+                break
+    with open_segment(str(path)) as segment:
+        ours = [frame.view(View.TINY) for frame, _ in zip(segment, theirs, strict=False)]
+    difference = np.abs(content_scores(ours) - content_scores(theirs))
+    assert difference.mean() < 0.3, difference.mean()
+    assert difference.max() < 1.5, difference.max()
