@@ -55,9 +55,7 @@ class MeasuredEngine:
         said[SUMMARY] = list(dict.fromkeys(sentence for part in said.values() for sentence in part))
         said[BRIEF] = [brief] if brief else []
         texts = {field: " ".join(s.text for s in said.get(field, ())) or None for field in CAPTION_TEXTS}
-        evidence = tuple(
-            Evidence(field, sentence.text, sentence.columns) for field in CAPTION_TEXTS for sentence in said.get(field, ())
-        )
+        evidence = tuple(Evidence(field, s.text, s.columns) for field in CAPTION_TEXTS for s in said.get(field, ()))
         return CaptionResult(CaptionTexts.model_validate(texts), grounding="measured", evidence=evidence)
 
 
@@ -70,7 +68,7 @@ def brief_description(facts: ClipFacts) -> Sentence | None:
     name, noun = say.title_name(facts), say.noun(facts)
     look, shape = _sentences(facts, (say.brightness_word, say.grey_word)), _sentences(facts, (say.orientation,))
     after = _sentences(facts, (say.length_phrase, move.camera_phrase))
-    if not (name or look or shape or after):
+    if noun is None or not (name or look or shape or after):
         return None
     adjectives = [", ".join(phrase.text for phrase in look)] if look else []
     words = " ".join([*adjectives, *(phrase.text for phrase in (*shape, noun, *after))])

@@ -14,8 +14,9 @@ from reelmill.column import Column, arrow_schema
 from reelmill.ids import fingerprint
 from reelmill.tables import CAPTIONS, CLIP_ID, SOURCE_ID
 
-PLACE = columns_of("start_pts", "end_pts", "seek_pts", "frame_pts", "time_base_num", "time_base_den", "uri")
-SIZE = columns_of("width_px", "height_px")
+PLACE = columns_of(
+    "start_pts", "end_pts", "seek_pts", "frame_pts", "time_base_num", "time_base_den", "uri", "width_px", "height_px",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,7 @@ class Caption(Operator):
 
     name: ClassVar[str] = "caption"
     resources: ClassVar[Resources] = Resources(num_cpus=1.0, memory_gb=0.5)
-    reads: ClassVar[tuple[Column, ...]] = tuple(dict.fromkeys((CLIP_ID, SOURCE_ID, *PLACE, *SIZE, *MeasuredEngine.reads)))
-    is_cheap: ClassVar[bool] = True  # no decoding, no weights: rounds need no actors
+    reads: ClassVar[tuple[Column, ...]] = tuple(dict.fromkeys((CLIP_ID, SOURCE_ID, *PLACE, *MeasuredEngine.reads)))
 
     engine: str = "measured"
 
@@ -45,6 +45,11 @@ class Caption(Operator):
     @property
     def writes(self) -> tuple[Column, ...]:
         return CAPTIONS
+
+    @property
+    def is_cheap(self) -> bool:
+        """The engine loads no model and decodes nothing, so a small round needs no workers of its own."""
+        return engine_class(self.engine) is MeasuredEngine
 
     @property
     def captioner_id(self) -> str:

@@ -59,7 +59,8 @@ def frame(facts: ClipFacts) -> Sentence | None:
     long_side = max(width, height)
     name = " (8K UHD)" if long_side >= 7680 else " (4K UHD)" if long_side >= 3840 else ""
     ratio = aspect(_ratio(facts))
-    return Sentence(f"The frame is {shape.text}, {width} by {height} pixels{name}, with an aspect ratio of {ratio}.", FRAME)
+    size = f"{width} by {height} pixels{name}"
+    return Sentence(f"The frame is {shape.text}, {size}, with an aspect ratio of {ratio}.", FRAME)
 
 
 def length(facts: ClipFacts) -> Sentence | None:
@@ -77,10 +78,10 @@ def length_phrase(facts: ClipFacts) -> Sentence | None:
     return Sentence(f"of {seconds(duration_s)}", ("duration_s",)) if duration_s else None
 
 
-def noun(facts: ClipFacts) -> Sentence:
-    """What the row is."""
-    media = facts.get("media")
-    return Sentence("still image" if media == "image" else "clip", ("media",) if media else ())
+def noun(facts: ClipFacts) -> Sentence | None:
+    """`clip` or `still image`."""
+    nouns = {"video": "clip", "image": "still image"}
+    return Sentence(nouns[facts.get("media")], ("media",)) if facts.known("media") else None
 
 
 def brightness_word(facts: ClipFacts) -> Sentence | None:
@@ -97,9 +98,10 @@ def brightness(facts: ClipFacts) -> Sentence | None:
     if not facts.known("exposure_luma_mean", "hdr") or facts.get("hdr") != "sdr":
         return None
     word = brightness_word(facts)
-    text = word.text if word else "of medium brightness"
+    look = word.text if word else "of medium brightness"
     level = about(facts.get("exposure_luma_mean"))
-    return Sentence(f"The picture is {text}, with a mean level of {level} of full scale.", ("exposure_luma_mean", "hdr"))
+    text = f"The picture is {look}, with a mean level of {level} of full scale."
+    return Sentence(text, ("exposure_luma_mean", "hdr"))
 
 
 def contrast(facts: ClipFacts) -> Sentence | None:

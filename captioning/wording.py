@@ -18,14 +18,14 @@ class Bound:
 
 BOUNDS = {
     # Camera and motion. Tripod shots measured 0.000-0.003 heights/s of pan, tilt and shake on the 270-row proxy.
-    "fps": Bound(8.0, "frames per second", "below it, neighbouring frames are too far apart for small-displacement flow"),
-    "camera_inliers": Bound(0.6, "share", "with fewer, much of the picture does not follow the model: no word on the camera"),
-    "shift_still": Bound(0.01, "frame heights/s", "0.1 pixel a frame on the proxy at 30 fps: three times a tripod's reading"),
+    "fps": Bound(8.0, "frames per second", "below it, neighbouring frames are too far apart for the flow"),
+    "camera_inliers": Bound(0.6, "share", "with fewer, too much of the picture moves otherwise: no word on the camera"),
+    "shift_still": Bound(0.01, "frame heights/s", "0.1 proxy pixel a frame at 30 fps: three times a tripod"),
     "shift_moving": Bound(0.02, "frame heights/s", "twice shift_still; in between nothing is said"),
     "zoom_still": Bound(0.02, "1/s", "shifts the frame's edge by shift_still"),
     "zoom_moving": Bound(0.04, "1/s", "shifts the frame's edge by shift_moving; a walk read -0.013, so less is noise"),
     "roll_still": Bound(1.0, "degrees/s", "shifts the frame's edge by about shift_still"),
-    "roll_moving": Bound(2.0, "degrees/s", "shifts the frame's edge by about shift_moving; a pan of 0.4 heights/s read 1.5"),
+    "roll_moving": Bound(2.0, "degrees/s", "as roll_still, twice; a pan of 0.4 heights/s read 1.5"),
     "shake_still": Bound(0.01, "frame heights/s", "as shift_still"),
     "shake_moving": Bound(0.05, "frame heights/s", "footage from a steady hand read 0.02-0.03"),
     "motion_none": Bound(0.01, "frame heights/s", "as shift_still"),
@@ -34,12 +34,12 @@ BOUNDS = {
     "freeze": Bound(0.05, "share", "one frame in twenty"),
     # Light, in full-range code values of SDR video.
     "dark": Bound(0.25, "of full scale", "an sRGB value of 0.25 is 5 % of linear light, two stops below mid-grey"),
-    "bright": Bound(0.60, "of full scale", "an sRGB value of 0.60 is 32 % of linear light, almost one stop above mid-grey"),
+    "bright": Bound(0.60, "of full scale", "an sRGB value of 0.60 is 32 % of linear light, a stop above mid-grey"),
     "contrast_low": Bound(0.35, "of full scale", "the 5th to 95th percentile leave two thirds of the scale unused"),
     "contrast_high": Bound(0.75, "of full scale", "the 5th to 95th percentile take three quarters of the scale"),
     "clipped": Bound(0.05, "share", "one pixel in twenty: more than highlights and deep shadows"),
     # Colour. Chroma and not HSV saturation: a nearly black picture read 50 % of saturation and 4 % of chroma.
-    "grey": Bound(1.2, "8-bit levels squared", "UltraVideo's bound for a grey frame, here for the frame of most colour"),
+    "grey": Bound(1.2, "8-bit levels squared", "UltraVideo's bound of a grey frame, for the frame of most colour"),
     "little_colour": Bound(0.06, "of full scale", "hazy and overcast footage read 0.04"),
     "strong_colour": Bound(0.18, "of full scale", "daylight footage read 0.07-0.15, cartoons and test charts 0.2-0.9"),
     # Variance of the Laplacian at 1080 rows. Grain counts as detail, so the sentence names it.

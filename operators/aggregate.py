@@ -128,6 +128,10 @@ class Derived:
     compute: Callable[[dict[str, Groups]], np.ndarray]
 
 
+def _freeze_share(groups: dict[str, Groups]) -> np.ndarray:
+    return groups["freeze_absdiff"].share(lambda values: values < FREEZE_LEVEL)
+
+
 def _bar_share(groups: dict[str, Groups]) -> np.ndarray:
     sides = ("top", "bottom", "left", "right")
     return np.max([groups[f"border_{side}_bar_share"].quantile(0.0) for side in sides], axis=0)
@@ -138,13 +142,15 @@ def _shake(groups: dict[str, Groups]) -> np.ndarray:
 
 
 DERIVED = (
-    Derived("freeze", Column("freeze_share", pa.float64(), f"share of frames that repeat the one before (mean absolute "
-                             f"luma difference below {FREEZE_LEVEL} of 255), 0-1; null for a clip of one frame"),
-            lambda groups: groups["freeze_absdiff"].share(lambda values: values < FREEZE_LEVEL)),
-    Derived("border", Column("border_bar_share", pa.float64(), "depth of the deepest black bar on any side that is there "
-                             "in every sample, share of the height or width; null if all samples are black"), _bar_share),
-    Derived("motion", Column("camera_shake", pa.float64(), "unsteadiness: robust standard deviation of the camera's pan "
-                             "and tilt speed around their medians, frame heights per second; null if unknown"), _shake),
+    Derived("freeze", Column(
+        "freeze_share", pa.float64(), "share of frames that repeat the one before (mean absolute luma difference below "
+        f"{FREEZE_LEVEL} of 255), 0-1; null for a clip of one frame"), _freeze_share),
+    Derived("border", Column(
+        "border_bar_share", pa.float64(), "depth of the deepest black bar on any side that is there in every sample, "
+        "share of the height or width; null if all samples are black"), _bar_share),
+    Derived("motion", Column(
+        "camera_shake", pa.float64(), "unsteadiness: robust standard deviation of the camera's pan and tilt speed "
+        "around their medians, frame heights per second; null if unknown"), _shake),
 )
 
 
@@ -234,7 +240,8 @@ def _columns_of(meter: Meter) -> list[Column]:
     for series in meter.writes:
         for statistic in STATISTICS_OF.get(series.name, ()):
             if statistic == "samples":
-                columns.append(Column(f"{series.name}_samples", pa.list_(pa.float32()), f"every sample in the clip: {series.doc}"))
+                doc = f"every sample in the clip: {series.doc}; null if there is none"
+                columns.append(Column(f"{series.name}_samples", pa.list_(pa.float32()), doc))
             else:
                 doc = f"{STATISTICS[statistic][0]} over the clip: {series.doc}; null if nothing was measured"
                 columns.append(Column(f"{series.name}_{statistic}", pa.float64(), doc))

@@ -69,7 +69,7 @@ class View(StrEnum):
 
     TINY = "tiny"            # uint8 [h, 64..256, 3] BGR: the frame scaled to TINY_WIDTH_PX wide, for shot detection
     PROXY = "proxy"          # uint8 [270, w] luma, 0-255 full range whatever the bit depth
-    LUMA = "luma"            # uint8 or uint16 [H, W] native luma plane, no copy
+    LUMA = "luma"            # uint8 or uint16 [H, W] native luma plane; no copy unless the source is rotated
     COLOR = "color"          # uint8 [270, w, 3] BGR at proxy size
     PIXELS = "pixels"        # uint8 [H, W, 3] RGB at native size; dear at 4K
 

@@ -61,7 +61,8 @@ class CutConfig:
     Args:
         detector: where shots end.
         trim_s: seconds cut off at both edges of each shot; a shot that would vanish keeps its frames.
-        short_s, long_s: a clip below `short_s` is `too_short`, up to `long_s` `short`, above it `long`. UltraVideo: 3, 10.
+        short_s, long_s: a clip below `short_s` is `too_short`, up to `long_s` `short`, above it `long`; 3 and 10 are
+            UltraVideo's.
         max_s: longest clip; longer shots become windows of at most this many seconds. Null: no limit.
         min_last_s: a last window shorter than this shares its frames evenly with the window before it.
     """

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from operators.views import Frame, RgbFrame, rgb_geometry
 from operators.video import Closing
+from operators.views import Frame, RgbFrame, rgb_geometry
 from reelmill.media import Media, open_media
 
 CODECS = ("h264", "hevc", "vp8", "vp9", "mpeg4", "mjpeg", "prores")
@@ -101,7 +101,7 @@ class DecordSegment(Closing):
     """A segment decoded by decord: upright RGB frames, whose luma is BT.601 at full range."""
 
     backend = "decord"
-    backend_note = None
+    backend_note: str | None = None
     num_corrupt_frames = 0          # decord does not say
 
     def __init__(self, uri: str, index: PacketIndex, start_pts: int | None, end_pts: int | None, threads: int) -> None:

@@ -21,8 +21,8 @@ class Embedding(Operator):
 
     What the model sees: a frame is decoded with its short side at the model's input size (area scaling; never
     enlarged here) and then goes through the model's own preprocessing. A model with a 224-pixel input gets 0.6 % of a
-    3840 x 2160 frame's pixels, and its centre crop leaves out 44 % of a 16:9 picture: good for what a clip is about, blind
-    to native detail.
+    3840 x 2160 frame's pixels, and its centre crop leaves out 44 % of a 16:9 picture: good for what a clip is about,
+    blind to native detail.
 
     Reads: the clip's frames and their source.
     Writes: embedding, embedding_model, embedding_weights_hash, embedding_pixel_share; null where the row failed.
@@ -63,8 +63,9 @@ class Embedding(Operator):
         if self.backend not in ("open_clip", "transformers"):
             raise ValueError(f"embedding: backend is {self.backend!r}; known are open_clip, transformers")
         foreign = "weights" if self.backend == "transformers" else "revision"
-        if getattr(self, foreign) is not None:
-            raise ValueError(f"embedding: {foreign} is {getattr(self, foreign)!r}, but backend {self.backend} has no {foreign}")
+        value = getattr(self, foreign)
+        if value is not None:
+            raise ValueError(f"embedding: {foreign} is {value!r}, but backend {self.backend} has no {foreign}")
 
     @property
     def resources(self) -> Resources:  # type: ignore[override]
@@ -76,7 +77,7 @@ class Embedding(Operator):
         return (
             Column("embedding", pa.list_(pa.float32()),
                    "mean of the L2-normalised image embeddings of frames spread over the clip; null if the row failed"),
-            Column("embedding_model", pa.string(), "backend, model and revision of the embedding; null if the row failed"),
+            Column("embedding_model", pa.string(), "its backend, model and revision; null if the row failed"),
             Column("embedding_weights_hash", pa.string(), "sha256 over the checkpoint's files; null if the row failed"),
             Column("embedding_pixel_share", pa.float64(),
                    "pixels the model was given over the frame's native pixels, 0-1; null if the row failed"),

@@ -66,7 +66,8 @@ def open_clip_tower(model: str, weights: str | None, device: str) -> ImageTower:
 
     files = _open_clip_files(model, weights)
     try:
-        loaded: Any = open_clip.create_model_from_pretrained(model, pretrained=weights, precision="fp32", weights_only=True)
+        loaded: Any = open_clip.create_model_from_pretrained(
+            model, pretrained=weights, precision="fp32", weights_only=True)
     except RuntimeError as error:
         raise ValueError(f"embedding: the weights of {model!r} do not load: {error}") from error
     network, preprocess = loaded
@@ -86,12 +87,14 @@ def _open_clip_files(model: str, weights: str | None) -> list[Path]:
         if weights is not None:
             raise ValueError(f"embedding: weights is {weights!r}, but {model!r} holds its own; leave weights out")
         if not (folder / "open_clip_config.json").is_file():
-            raise FileNotFoundError(f"embedding: there is no open_clip_config.json in {folder}; {_how_to_fetch('ORG/NAME', folder)}")
+            hint = _how_to_fetch("ORG/NAME", str(folder))
+            raise FileNotFoundError(f"embedding: there is no open_clip_config.json in {folder}; {hint}")
         if not any(path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir()):
             raise FileNotFoundError(f"embedding: {folder} has a configuration but no weights")
         return _files_of(folder)
     if ":" in model:
-        raise ValueError(f"embedding: model is {model!r}; fetch it first: {_how_to_fetch(model.partition(':')[2], Path('DIR'))}")
+        hint = _how_to_fetch(model.partition(":")[2], "DIR")
+        raise ValueError(f"embedding: model is {model!r}, which would be downloaded by every worker; {hint}")
     if weights is None:
         raise ValueError(f"embedding: {model!r} names an architecture of open_clip; give `weights`, a checkpoint file")
     if not Path(weights).is_file():
@@ -99,7 +102,7 @@ def _open_clip_files(model: str, weights: str | None) -> list[Path]:
     return [Path(weights)]
 
 
-def _how_to_fetch(repo: str, folder: Path) -> str:
+def _how_to_fetch(repo: str, folder: str) -> str:
     return f"`hf download {repo} --local-dir {folder}` fetches one, then give model: {LOCAL_DIR}{folder}"
 
 
@@ -154,7 +157,7 @@ def _snapshot(model: str, revision: str | None) -> Path:
             raise ValueError(f"embedding: revision is {revision!r}, but {model!r} is a folder; leave revision out")
         return Path(model)
     if revision is None:
-        raise FileNotFoundError(f"embedding: there is no folder {model!r}; if it is a hub id, give its revision (a commit)")
+        raise FileNotFoundError(f"embedding: there is no folder {model!r}; of a hub id, give the revision too")
     try:
         return Path(snapshot_download(model, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError as error:
@@ -169,18 +172,25 @@ def _vision_model(folder: Path) -> tuple[Any, str]:
     import torch
     from transformers import AutoConfig, AutoModel, CLIPVisionModelWithProjection, SiglipVisionModel
 
-    kind = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).model_type
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    kind = config.model_type
     model_class, output = {
         "clip": (CLIPVisionModelWithProjection, "image_embeds"),
         "clip_vision_model": (CLIPVisionModelWithProjection, "image_embeds"),
         "siglip": (SiglipVisionModel, "pooler_output"),
         "siglip_vision_model": (SiglipVisionModel, "pooler_output"),
     }.get(kind, (AutoModel, "pooler_output"))
+    if kind == "siglip":
+        config = config.vision_config
+    if kind == "clip":  # the shared projection is stated beside the towers; the vision tower's own entry may be stale
+        config.vision_config.projection_dim = config.projection_dim
+        config = config.vision_config
     network, loaded = model_class.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True)
-    if loaded["missing_keys"]:
-        missing = ", ".join(sorted(loaded["missing_keys"])[:3])
-        raise ValueError(f"embedding: {folder} lacks {len(loaded['missing_keys'])} weights of its {kind} model: {missing} ...")
+        folder, config=config, local_files_only=True, trust_remote_code=False,
+        dtype=torch.float32, output_loading_info=True)
+    missing = sorted(loaded["missing_keys"])
+    if missing:
+        raise ValueError(f"embedding: {folder} lacks {len(missing)} weights of its {kind} model: {missing[:3]} ...")
     return network, output
 
 

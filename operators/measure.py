@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from statistics import median_low
 from typing import Any, ClassVar
 
@@ -59,7 +60,7 @@ class Measure(Operator):
             raise ValueError(f"threads is {self.threads}, it must be at least 1")
         for meter in self.meters:
             if meter.rate_hz is not None and not meter.rate_hz > 0:
-                raise ValueError(f"meter {meter.name!r}: rate_hz is {meter.rate_hz}, it must be above 0 (null: every frame)")
+                raise ValueError(f"meter {meter.name!r}: rate_hz is {meter.rate_hz}, it must be above 0")
         arrow_schema(self.writes)  # says which column two meters both write
 
     @property
@@ -91,7 +92,8 @@ def meter_columns(meter: Meter) -> tuple[Column, ...]:
     """The series columns of a meter: its own and, if it samples, the pts of its samples."""
     if meter.rate_hz is None:
         return meter.writes
-    pts = Column(f"{meter.name}_pts", pa.list_(pa.int64()), f"pts of the frames that {meter.name} was sampled at, ascending")
+    doc = f"pts of the frames that {meter.name} was sampled at, ascending"
+    pts = Column(f"{meter.name}_pts", pa.list_(pa.int64()), doc)
     return (pts, *meter.writes)
 
 
@@ -162,15 +164,16 @@ class Track:
 
 
 def measure_segment(
-    uri: str, meters: Iterable[Meter], *, start_pts: int | None, end_pts: int | None, seek_pts: int | None,
-    is_first: bool = True, backend: str = "pyav", threads: int = 1, clock: Clock | None = None,
+    uri: str, meters: Iterable[Meter], *, start_pts: int | None = None, end_pts: int | None = None,
+    seek_pts: int | None = None, is_first: bool = True, backend: str = "pyav", threads: int = 1,
+    clock: Clock | None = None,
 ) -> dict[str, Any]:
     """Decodes a segment and runs the meters. What the decode child does for `Measure`.
 
     Args:
         uri: local path or s3:// URI.
         meters: what to measure.
-        start_pts, end_pts, seek_pts: see `tables.SOURCES`, column segments.
+        start_pts, end_pts, seek_pts: see `tables.SOURCES`, column segments; null: the whole source.
         is_first: the segment begins the source.
         clock: takes the time per view and meter.
 
@@ -198,14 +201,16 @@ def measure_segment(
                 duration_pts = frame.duration_pts
             before = frame
         if not frame_pts:
-            raise RowError("bad_input", f"{uri}: no frame decodes from pts {start_pts}: {segment.damage or 'none left'}")
-        last_duration = _last_duration(frame_pts, next_pts, duration_pts, segment.info.fps, segment.time_base)
+            why = segment.damage or "the stream ends before it"
+            raise RowError("bad_input", f"{uri}: no frame decodes from pts {start_pts}: {why}")
+        fps = segment.info.fps
+        last_duration = _last_duration(frame_pts, next_pts, duration_pts, fps, segment.time_base)
         num_ticks = frame_pts[-1] + last_duration - frame_pts[0]
         row = {
             "backend": segment.backend, "backend_note": segment.backend_note, "frame_pts": frame_pts,
             "frame_is_key": frame_is_key, "next_pts": next_pts, "last_duration_pts": last_duration,
             "num_corrupt_frames": segment.num_corrupt_frames, "damage": segment.damage,
-            "decoded_s": float(num_ticks * segment.time_base) if segment.info.fps else 0.0,
+            "decoded_s": float(num_ticks * segment.time_base) if fps else 0.0,
         }
     for track in tracks:
         row |= track.columns()
@@ -221,5 +226,5 @@ def _last_duration(
     if duration_pts:
         return duration_pts
     if len(frame_pts) > 1:
-        return median_low(b - a for a, b in zip(frame_pts, frame_pts[1:], strict=False))
+        return median_low(b - a for a, b in pairwise(frame_pts))
     return max(1, round(1 / (fps * time_base))) if fps else 1

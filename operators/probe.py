@@ -6,6 +6,7 @@ because demuxers crash on hostile files as decoders do. A file that cannot be op
 says what is wrong and what to do; its id is set whenever its bytes can be read.
 """
 
+import itertools
 import os
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -114,17 +115,13 @@ def facts_of(uri: str, segment_s: float) -> dict[str, Any]:
 
 
 def _image_facts(uri: str, size: int) -> dict[str, Any]:
-    from PIL import ExifTags, Image, UnidentifiedImageError
+    from PIL import ExifTags
 
-    from reelmill.media import MediaError, open_bytes
+    from reelmill.stills import open_image
 
-    with open_bytes(uri) as file:
-        try:
-            with Image.open(file) as image:
-                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-                width, height, name = image.width, image.height, (image.format or "").lower()
-        except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-            raise MediaError(f"{uri}: not a readable image: {error}") from error
+    with open_image(uri) as image:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        width, height, name = image.width, image.height, (image.format or "").lower()
     rotation = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}.get(orientation, 0)
     shown = (width, height) if rotation % 180 == 0 else (height, width)
     return {
@@ -183,8 +180,8 @@ def _first_frame(media: Any) -> Any:
         frame = next(iter_span(media, None, None), None)
     except FFmpegError as error:
         media.check_reads()
-        raise MediaError(f"{media.uri}: its first frame does not decode: {error}; the file is damaged, encrypted or cut "
-                         "off, copy it again") from error
+        raise MediaError(f"{media.uri}: its first frame does not decode: {error}; the file is damaged, encrypted or "
+                         "cut off, copy it again") from error
     if frame is None:
         raise MediaError(f"{media.uri}: a header but no frame follows; the file is cut off, copy it again")
     return frame
@@ -277,11 +274,13 @@ class Index:
         if not times or media.container.format.name not in ("mov,mp4,m4a,3gp,3g2,mj2", "avi"):
             return cls([t for t, is_key, _ in times if is_key])
         delay = start_pts - times[0][0]
-        steps = sorted(b[0] - a[0] for a, b in zip(times, times[1:], strict=False))
+        steps = sorted(b[0] - a[0] for a, b in itertools.pairwise(times))
         is_vfr = bool(steps) and steps[-1] - steps[0] > 0.5 * max(steps[len(steps) // 2], 1)
-        return cls([t + delay for t, is_key, _ in times if is_key], len(times), sum(n for _, _, n in times) or None, is_vfr)
+        num_bytes = sum(size for _, _, size in times) or None
+        return cls([t + delay for t, is_key, _ in times if is_key], len(times), num_bytes, is_vfr)
 
-    def segments(self, start_pts: int, duration_s: float | None, time_base: Fraction, segment_s: float) -> list[dict[str, Any]]:
+    def segments(self, start_pts: int, duration_s: float | None, time_base: Fraction,
+                 segment_s: float) -> list[dict[str, Any]]:
         """Pieces of at least `segment_s`, borders on key frames; one piece if short or if the index has gaps."""
         if duration_s is None or duration_s <= segment_s or not self._covers(start_pts, duration_s, time_base):
             return [_segment(start_pts, None)]

@@ -195,7 +195,9 @@ def media_errors(uri: str, passes: tuple[type[BaseException], ...] = ()) -> Iter
     except MemoryError as error:
         raise RowError("resource", f"{uri}: out of memory while decoding") from error
     except _native_errors() as error:
-        raise RowError(*_diagnosis(uri, error)) from error
+        with media_errors(uri):     # the diagnosis reads the file once more
+            kind, message = _diagnosis(uri, error)
+        raise RowError(kind, message) from error
 
 
 MEDIA_FAULTS = (MediaError, SpanError)

@@ -124,7 +124,8 @@ class Frame:
         surplus = self._geometry.info.bit_depth - 8
         if surplus == 0:
             return array
-        return (np.minimum(array.astype(np.uint32) + (1 << surplus >> 1), (256 << surplus) - 1) >> surplus).astype(np.uint8)
+        rounded = np.minimum(array.astype(np.uint32) + (1 << surplus >> 1), (256 << surplus) - 1)
+        return (rounded >> surplus).astype(np.uint8)
 
     def _luma(self) -> np.ndarray:
         luma_HW = self._plane(0)

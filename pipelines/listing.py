@@ -79,7 +79,8 @@ def list_sources(uri: str, suffixes: Iterable[str], image_suffixes: Iterable[str
     ignored = [f.relpath for f in files if _suffix(f.relpath) not in wanted and f.relpath not in used]
     if not media:
         found = f"{len(ignored)} files of other kinds, e.g. {ignored[0]}" if ignored else "no files"
-        raise ValueError(f"{uri}: no file with a suffix of the recipe's sources ({', '.join(sorted(wanted))}); found {found}")
+        raise ValueError(f"{uri}: no file with a suffix of the recipe's sources ({', '.join(sorted(wanted))}); "
+                         f"found {found}")
     rows = [_row(f) | _sidecar_texts(sidecars[f.relpath]) for f in media]
     return Listing(pa.Table.from_pylist(rows, schema=SCHEMA), len(ignored), ignored[:NUM_EXAMPLES])
 

@@ -8,6 +8,7 @@ read together stacks without padding.
 
 import hashlib
 import io
+import re
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -24,6 +25,12 @@ def shard_name(unit: int, generation: int, piece: int = 0) -> str:
     """File name of a piece of a unit's generation; the first piece has no suffix."""
     suffix = f"-{piece:02d}" if piece else ""
     return f"unit-{unit:04d}-{generation:04d}{suffix}.parquet"
+
+
+def shard_place(name: str) -> tuple[int, int, int] | None:
+    """(unit, generation, piece) of a shard's file name; null for other files."""
+    match = re.fullmatch(r"unit-(\d{4,})-(\d{4,})(?:-(\d{2,}))?\.parquet", name)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
 
 
 def pack_unit(tokens: pa.Table, spec: TokenizerSpec, *, unit: int = 0, generation: int = 0, seed: int = 0,

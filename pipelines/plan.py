@@ -26,6 +26,7 @@ from pipelines.rules import SELECT_VERSION, Rule
 from reelmill import tables
 from reelmill.column import Column
 from reelmill.ids import fingerprint
+from reelmill.tokens import shard_columns
 
 SPARE_CPUS = 2  # Ray Data's own tasks need free slots, or a job whose actors hold every CPU hangs
 MIN_WORK_S = 20.0  # a worker pays for its start (imports, weights) from about this much work on
@@ -147,7 +148,7 @@ def all_columns(plan: Plan) -> list[tuple[str, Column]]:
         "captions": tables.CAPTIONS if plan.caption is not None else (),
     }
     for operator in plan.tokenizers:
-        shown[f"shards/{operator.spec.spec_id}"] = _distinct(*tables.SHARD_KEYS, *operator.writes)
+        shown[f"shards/{operator.spec.spec_id}"] = shard_columns(operator.spec)
     return [(table, column) for table, columns in shown.items() for column in columns]
 
 

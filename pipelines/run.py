@@ -14,13 +14,16 @@ What each setting guards against (Ray 2.60):
 
 import logging
 import os
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import pyarrow as pa
 
+from pipelines.ledger import row_ids
 from pipelines.rounds import Receipt, StageJob, StageWorker, error_rows
 
 MAX_RESTARTS = 3
@@ -57,24 +60,42 @@ def cluster(address: str | None, num_actors: int, wait_for: dict[str, float], sa
     if where == "local":
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # else `uv run` builds a second environment per job
-    import ray
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Ray's own, of its own settings
+        import ray
+        import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if where == "local":
-        ray.init(
-            address="local",
-            num_cpus=max(os.cpu_count() or 1, num_actors + SPARE_CPUS),
-            object_store_memory=512 << 20,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        with _native_stderr_to_null():
+            ray.init(
+                address="local",
+                num_cpus=max(os.cpu_count() or 1, num_actors + SPARE_CPUS),
+                object_store_memory=512 << 20,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
     else:
         ray.init(address=where, log_to_driver=False, logging_level="ERROR")
     try:
         yield _wait_for(wait_for, say)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _native_stderr_to_null() -> Iterator[None]:
+    """Ray's C++ side announces its log level on stderr; what goes wrong in `ray.init` is raised, not printed."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _wait_for(wanted: dict[str, float], say: Callable[[str], None]) -> dict[str, float]:
@@ -145,19 +166,20 @@ def _plan(job: StageJob, blocks: list[pa.Table], num_workers: int) -> Iterator[t
     numbered = [block.append_column("block", pa.array([n] * block.num_rows, pa.int32())) for n, block in enumerate(blocks)]
     resources = job.operator.resources
     named = type(job.name, (_Numbered,), {})  # Ray's logs then speak of the stage
-    plan = ray.data.from_arrow(numbered).map_batches(
-        named,
-        fn_constructor_args=(job,),
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        compute=ray.data.ActorPoolStrategy(size=min(num_workers, len(blocks))),
-        num_cpus=resources.num_cpus,
-        num_gpus=resources.num_gpus or None,
-        memory=resources.memory_gb * 2**30 if os.environ.get("REELMILL_MEMORY_LIMITS") else None,
-        max_restarts=MAX_RESTARTS,
-        max_task_retries=MAX_RESTARTS,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # max_restarts has no named argument in Ray 2.60; its old form warns
+        plan = ray.data.from_arrow(numbered).map_batches(
+            named,
+            fn_constructor_args=(job,),
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ray.data.ActorPoolStrategy(size=min(num_workers, len(blocks))),
+            num_cpus=resources.num_cpus,
+            num_gpus=resources.num_gpus or None,
+            max_restarts=MAX_RESTARTS,
+            max_task_retries=MAX_RESTARTS,
+        )
     for batch in plan.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         numbers = batch.column("block").to_pylist()
         yield from zip(numbers, Receipt.from_table(batch.drop_columns(["block"])), strict=True)
@@ -199,7 +221,5 @@ def _give_up(job: StageJob, row: pa.Table, error: BaseException) -> Receipt:
     failed = error_rows(job, row, "resource", message)
     unit = row.column("unit")[0].as_py()
     num_bytes = job.ledger.write_part(unit, failed)
-    from pipelines.ledger import row_ids
-
     failures = [{"id": name, "kind": "resource", "error": message} for name in row_ids(failed, job.ledger.key)]
     return Receipt(1, 1, 0.0, 0.0, num_bytes, failures)

@@ -156,7 +156,7 @@ def _balloon_film(path: Path, scale: float) -> None:
 
 
 def _frozen_film(path: Path, scale: float) -> None:
-    _film(path, scale, scene="noon_lake", size=HD, seed=71, num_frames=60, edits=(_Frozen(14, 40),))
+    _film(path, scale, scene="noon_lake", size=HD, seed=71, num_frames=60, edits=(_Frozen(12, 45),))
 
 
 def _upscaled(path: Path, scale: float) -> None:
@@ -267,11 +267,12 @@ SAMPLES = (
            partial(_film, scene="night_city", size=HD, seed=62, edits=(_subtitle,)), _bad("text"), meter_later=True),
     Sample("overexposed.mp4", "over-exposed", partial(_film, scene="noon_lake", size=HD, seed=63, grade=_blown), _bad("exposure")),
     Sample("gray.mp4", "no colour", partial(_film, scene="dawn_lake", size=HD, seed=64, grade=_gray), _bad("grey")),
-    Sample("frozen.mp4", "40 of 60 frames repeated", _frozen_film, _bad("freeze")),
+    Sample("frozen.mp4", "44 of 60 frames repeated", _frozen_film, _bad("freeze")),
     Sample("static_balloon.mp4", "none (fixed camera, moving object)", _balloon_film, _good()),
     Sample("variable_rate.mp4", "none (variable frame rate)", _variable_rate, _good(is_vfr=True)),
-    Sample("photo.jpg", "none (still image)", _photo, {"num_clips": 1, "media": "image"}),
-    Sample("truncated.mp4", "file cut off, index intact", _truncated, {"damaged": True}),
+    Sample("photo.jpg", "none (still image)", _photo, _good(media="image")),
+    Sample("truncated.mp4", "file cut off, index intact", _truncated,
+           {"damaged": True, "num_clips": 1, "tier": "condition_only", "reason": "damage"}),
     Sample("no_index.mp4", "file cut off, index lost", _no_index, {"error_kind": "bad_input"}),
     Sample("audio_only.mp4", "no video stream", _tone, {"error_kind": "bad_input"}),
     Sample("empty.mp4", "0 bytes", _empty, {"error_kind": "bad_input"}),

@@ -62,10 +62,12 @@ def measure_seconds(row: dict[str, Any]) -> float:
 
 
 def tokenize_seconds(operator: Any, row: dict[str, Any]) -> float:
-    """Estimated seconds to decode and tokenize a clip on one CPU."""
+    """Estimated seconds to decode and tokenize a clip on one CPU; a clip that cannot be planned fails at once."""
+    try:
+        encoded = operator.plan(row).num_pixels
+    except ValueError:
+        return 0.1
     decoded = row["num_frames"] * row["coded_width_px"] * row["coded_height_px"]
-    plan = operator.spec.plan(row["num_frames"], row["height_px"], row["width_px"], row["fps"] or 0.0)
-    encoded = sum(window.num_pixels for window in plan.windows)
     return 0.1 + decoded / DECODE_PX_PER_S + encoded / TOKENIZE_PX_PER_S
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from typing import Any
 
+from pipelines.pack import shard_name, shard_place
 from reelmill.ids import fingerprint
 from reelmill.storage import Store
 from reelmill.views import FORMAT, LATEST, load_view_json
@@ -59,30 +60,33 @@ def _known_files(store: Store) -> Known:
 
 
 def _shard_entries(store: Store, rel: str, known: Known) -> list[dict[str, Any]]:
-    names = [name for name in store.list(rel) if name.startswith("unit-") and name.endswith(".parquet")]
+    """The shard files of a spec, generation by generation.
+
+    A generation counts once its first piece is there, with as many pieces as that one says: an attempt that was cut
+    off may have left others.
+    """
     entries = []
-    for name in names:
-        entry = _shard_entry(store, f"{rel}/{name}", known)
-        if entry["piece"] < _num_pieces(store, f"{rel}/{name}"):
-            entries.append(entry)
+    for name in store.list(rel):
+        place = shard_place(name)
+        if place is not None and place[2] == 0:
+            unit, generation, _ = place
+            num_pieces = int(store.read_metadata(f"{rel}/{name}")["reelmill.num_pieces"])
+            names = [shard_name(unit, generation, piece) for piece in range(num_pieces)]
+            entries += [_shard_entry(store, rel, piece, known) for piece in names]
     return entries
 
 
-def _num_pieces(store: Store, path: str) -> int:
-    """Pieces of the generation by its first file: a longer, abandoned attempt may have left more."""
-    first = "-".join(path.removesuffix(".parquet").split("-")[:3]) + ".parquet"
-    return int(store.read_metadata(first)["reelmill.num_pieces"]) if store.exists(first) else 0
-
-
-def _shard_entry(store: Store, path: str, known: Known) -> dict[str, Any]:
+def _shard_entry(store: Store, rel: str, name: str, known: Known) -> dict[str, Any]:
+    place = shard_place(name)
+    assert place is not None
+    path = f"{rel}/{name}"
     with store.open_parquet(path) as file:
-        footer, metadata = file.metadata, file.schema_arrow.metadata
-        column = next(i for i in range(footer.num_columns) if footer.schema.column(i).path == "bucket")
-        groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
-        row_groups = [{"bucket": group.column(column).statistics.min, "rows": group.num_rows} for group in groups]
-    facts = {key: int(metadata[f"reelmill.{key}".encode()]) for key in ("unit", "generation", "piece")}
-    return {"path": path, "spec_id": path.split("/")[-2], **facts, "rows": footer.num_rows, "row_groups": row_groups,
-            **_file_facts(store, path, known)}
+        footer = file.metadata
+    column = next(i for i in range(footer.num_columns) if footer.schema.column(i).path == "bucket")
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    row_groups = [{"bucket": group.column(column).statistics.min, "rows": group.num_rows} for group in groups]
+    return {"path": path, "spec_id": rel.split("/")[-1], "unit": place[0], "generation": place[1], "piece": place[2],
+            "rows": footer.num_rows, "row_groups": row_groups, **_file_facts(store, path, known)}
 
 
 def _file_facts(store: Store, path: str, known: Known) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class InputRule:
 
     Args:
         multiple: rows and columns of a bucket are multiples of it.
+        heights: sizes that clips are encoded at, as the length of the short side (720 as in 720p), each rounded down
+            to the multiple; empty: the source's own size.
         value_range: what uint8 0..255 is mapped to before the network, or null if `mean` and `std` are given.
         mean, std: per-channel normalisation of [0, 1] pixels.
         fit: how a frame becomes a bucket: averaged down by area, then its centre cut out; never enlarged.
@@ -33,6 +35,7 @@ class InputRule:
     """
 
     multiple: int = 16
+    heights: tuple[int, ...] = ()
     value_range: tuple[float, float] | None = (0.0, 255.0)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None

@@ -50,7 +50,7 @@ class RangeFile(io.RawIOBase):
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._next_block = -1  # block after the last fetched one
         self._ahead = 1
-        self.failure: Exception | None = None  # FFmpeg may take a failed read for the end of the file; readers look here
+        self.failure: Exception | None = None  # FFmpeg may take a failed read for the end: readers look here
 
     def readable(self) -> bool:
         return True
@@ -116,7 +116,7 @@ def open_bytes(uri: str | Path) -> BinaryIO:
     """The file's bytes, seekable: a local file, or an S3 object by range reads. Raises FileNotFoundError, OSError."""
     uri = str(uri)
     if not uri.startswith("s3://"):
-        return open(uri.removeprefix("file://"), "rb")  # noqa: SIM115 - the caller closes it
+        return open(uri.removeprefix("file://"), "rb")
     from reelmill.storage import fsspec_s3
 
     filesystem = fsspec_s3()
@@ -178,7 +178,7 @@ class Media:
             raise MediaError(f"{self.uri}: no video stream (streams: {', '.join(kinds) or 'none'})")
         stream = streams[0]
         if stream.codec_context is None:
-            raise MediaError(f"{self.uri}: no decoder for its video stream (codec tag {stream.codec_tag!r})")
+            raise MediaError(f"{self.uri}: no decoder for its video stream; it is of an unknown codec or damaged")
         context = stream.codec_context
         if context.width * context.height > MAX_PIXELS:
             raise MediaError(f"{self.uri}: the header claims frames of {context.width}x{context.height} pixels, "
@@ -192,7 +192,7 @@ class Media:
         return stream
 
     def packets(self) -> "Iterator[av.Packet]":
-        """Packets of the video stream from where the container stands; the last one is empty and flushes the decoder."""
+        """Packets of the video stream from here on; the last one is empty and flushes the decoder."""
         self._is_fresh = False
         return self.container.demux(self.stream)
 

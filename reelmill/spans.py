@@ -7,6 +7,7 @@ its pts is wanted; otherwise the seek is repeated 1 s earlier, 2 s, 4 s ..., and
 start. Frames are addressed by the pts that a sequential decode gave them, never by index / fps.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from reelmill.media import Media, MediaError, is_image, open_bytes, open_media
 from reelmill.pixels import frame_rgb, hdr_of, rotation_of, tone_map, upright
+from reelmill.stills import read_image
 
 __all__ = ["Media", "MediaError", "SpanError", "frame_rgb", "hdr_of", "iter_frames", "iter_span", "open_media",
            "read_image", "read_span", "rotation_of", "tone_map", "upright"]
@@ -50,24 +52,27 @@ def read_span(uri: str | Path, frame_pts: Sequence[int], seek_pts: int | None = 
         image = is_image(file.read(16))
     if image:
         return np.stack([read_image(uri, size)] * len(wanted))
-    frames_THWC: np.ndarray | None = None
     with open_media(uri, threads=threads) as media:
-        for index, frame in enumerate(iter_frames(media, wanted, seek_pts)):
-            rgb_HWC = frame_rgb(frame, size)
-            if frames_THWC is None:
-                frames_THWC = np.empty((len(wanted), *rgb_HWC.shape), np.uint8)
-            if rgb_HWC.shape != frames_THWC.shape[1:]:
-                raise SpanError(f"{uri}: the frame size changes at pts {wanted[index]} from "
-                                f"{frames_THWC.shape[2]}x{frames_THWC.shape[1]} to {rgb_HWC.shape[1]}x{rgb_HWC.shape[0]}")
-            frames_THWC[index] = rgb_HWC
-    assert frames_THWC is not None
+        return _stacked((frame_rgb(f, size) for f in iter_frames(media, wanted, seek_pts)), wanted, media.uri)
+
+
+def _stacked(frames: Iterator[np.ndarray], wanted: Sequence[int], uri: str) -> np.ndarray:
+    """[T, H, W, 3] filled frame by frame: a list and `np.stack` would hold a 4K clip twice."""
+    first_HWC = next(frames)
+    frames_THWC = np.empty((len(wanted), *first_HWC.shape), np.uint8)
+    frames_THWC[0] = first_HWC
+    for index, rgb_HWC in enumerate(frames, 1):
+        if rgb_HWC.shape != first_HWC.shape:
+            raise SpanError(f"{uri}: the frame size changes at pts {wanted[index]} from "
+                            f"{first_HWC.shape[1]}x{first_HWC.shape[0]} to {rgb_HWC.shape[1]}x{rgb_HWC.shape[0]}")
+        frames_THWC[index] = rgb_HWC
     return frames_THWC
 
 
 def iter_frames(media: Media, frame_pts: Sequence[int], seek_pts: int | None = None) -> Iterator[Any]:
     """Yields the av.VideoFrame of each wanted pts, in order. Raises SpanError when one is not in the file."""
     wanted = list(frame_pts)
-    if any(b < a for a, b in zip(wanted, wanted[1:], strict=False)):
+    if any(b < a for a, b in itertools.pairwise(wanted)):
         raise SpanError(f"{media.uri}: the wanted pts do not ascend: {wanted[:8]}")
     done = 0
     for target in _seek_targets(media, wanted[0], seek_pts):
@@ -171,35 +176,3 @@ def _decoded(media: Media, target: int | None, start_pts: int | None) -> Iterato
     media.check_reads()
     if not is_primed:
         raise _TooLate(f"seek to {target} finds no key frame")
-
-
-def read_image(uri: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A still image as uint8 RGB [H, W, 3], turned by its EXIF orientation; transparency is laid on black.
-
-    Args:
-        size: (height, width) as displayed; null: native. Scaled by area averaging.
-
-    Raises:
-        MediaError: not a readable image, or too large.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    from reelmill.media import MAX_PIXELS
-
-    with open_bytes(uri) as file:
-        try:
-            with Image.open(file) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise MediaError(f"{uri}: image of {image.width}x{image.height} pixels, more than the limit")
-                picture = ImageOps.exif_transpose(image).convert("RGBA").convert("RGBa").convert("RGB") \
-                    if image.has_transparency_data else ImageOps.exif_transpose(image).convert("RGB")
-        except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-            raise MediaError(f"{uri}: not a readable image: {error}") from error
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) or getattr(file, "failure", None) is not None:
-                raise
-            raise MediaError(f"{uri}: damaged image: {error}") from error
-    if size is not None and size != (picture.height, picture.width):
-        picture = picture.resize((size[1], size[0]), Image.Resampling.BOX if size[0] < picture.height else
-                                 Image.Resampling.BILINEAR)
-    return np.asarray(picture)

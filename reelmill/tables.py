@@ -65,7 +65,7 @@ SOURCES = (
     Column("hdr", s, "sdr, pq or hlg, from the transfer tag"),
     Column("is_interlaced", b, "field order says interlaced; null if not stated"),
     Column("bit_rate_bps", f64, "video bit rate: stream header, else file size over duration; null for a still"),
-    Column("bits_per_pixel", f64, "8 * video bytes / (coded pixels * frames); null if frames are unknown"),
+    Column("bits_per_pixel", f64, "8 * video bytes / (coded pixels * frames), else bit rate / (coded pixels * fps); null if neither is known"),
     Column("num_audio_streams", i32, "audio streams in the container"),
     Column("segments", pa.list_(SEGMENT),
            "key-frame aligned pieces [start_pts, end_pts) with the pts to seek to; end_pts null in the last"),

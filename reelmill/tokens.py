@@ -267,25 +267,27 @@ class TokenizerSpec:
         """(stream, scale) of each payload column, coarse to fine within a stream."""
         return [(stream, k) for stream in self.streams for k in range(len(stream.scales))]
 
-    def plan(self, num_frames: int, height_px: int, width_px: int, fps: float | None,
-             heights: tuple[int, ...] = ()) -> Plan:
-        """Windows, buckets, grids, counts and bytes for a clip; exact and without looking at a pixel.
+    def plan(self, num_frames: int, height_px: int, width_px: int, fps: float | None) -> Plan:
+        """Windows, buckets, grids, counts and bytes of a clip at a constant rate; see `plan_times`."""
+        times_s = tuple(i / fps for i in range(num_frames)) if fps else (0.0,)
+        return self.plan_times(times_s, height_px, width_px, fps)
+
+    def plan_times(self, times_s: tuple[float, ...], height_px: int, width_px: int, fps: float | None) -> Plan:
+        """What encoding a clip will give; exact and without looking at a pixel.
 
         Args:
-            num_frames, fps: of the clip, at a constant rate; a still is one frame with fps null.
+            times_s: of the clip's frames, ascending.
             height_px, width_px: of the displayed source frame.
-            heights: sizes to encode at (short side, as in 720p); empty: the source's own size.
+            fps: of the clip; null (or 0) for a still.
 
         Raises:
-            ValueError: the frame is smaller than one bucket of the smallest size.
+            ValueError: the frame is smaller than the tokenizer's multiple in a direction.
         """
-        times_s = tuple(i / fps for i in range(num_frames)) if fps else (0.0,)
         frames = self.time.choose(times_s)
         windows, tail = self.time.windows(len(frames), is_still=not fps)
-        length = windows[0].length if windows else 0
-        fits = buckets_of(height_px, width_px, heights, self.input.multiple) if windows else ()
-        rate = self.time.effective_fps(fps)
-        return Plan(frames, windows, tail, rate, tuple(self.planned(length, fit) for fit in fits))
+        fits = buckets_of(height_px, width_px, self.input.heights, self.input.multiple) if windows else ()
+        buckets = tuple(self.planned(windows[0].length, fit) for fit in fits)
+        return Plan(frames, windows, tail, self.time.effective_fps(fps or None), buckets)
 
     def planned(self, frames: int, fit: Fit) -> PlannedBucket:
         """Shapes, counts and bytes of one window."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from reelmill.residual import ResidualCodebook, ResidualDecoder
 from reelmill.storage import Store
 from reelmill.tokens import TokenizerSpec
 
@@ -69,6 +70,17 @@ class View:
     def shards(self, spec_id: str) -> list[dict[str, Any]]:
         return [entry for entry in self.data["shards"] if entry["spec_id"] == spec_id]
 
+    def decoder(self, spec_id: str) -> ResidualDecoder:
+        """The numpy decoder that ships beside the shards. Raises ValueError if the spec has none, or another codebook."""
+        spec = self.specs[spec_id]
+        if spec.decode.get("kind") != "linear_residual":
+            raise ValueError(f"spec {spec_id} ({spec.name}) decodes by {spec.decode}, not with numpy alone")
+        path = f"shards/{spec_id}/{spec.decode['file']}"
+        codebook = ResidualCodebook.from_bytes(self.store.read_bytes(path))
+        if codebook.sha256 != spec.weights_sha256:
+            raise ValueError(f"{self.store.uri(path)} is not the codebook of spec {spec_id} (sha256 differs)")
+        return ResidualDecoder(codebook)
+
     def table_paths(self, kind: str) -> list[str]:
         return [entry["path"] for entry in self.data["tables"].get(kind, [])]
 
@@ -103,8 +115,10 @@ class View:
         return table.select(list(dict.fromkeys(["clip_id", "source_id", *columns])))
 
     def _first(self, unit: int) -> pa.Table:
-        (path,) = self.unit_files("selection", unit)
-        table = self.store.read_table(path, ["clip_id", "source_id", "tier", "split"])
+        paths = self.unit_files("selection", unit)
+        if not paths:
+            raise ValueError(f"view {self.version} has no selection of unit {unit:04d}, whose clips are in its shards")
+        table = self.store.read_table(paths[0], ["clip_id", "source_id", "tier", "split"])
         return table.filter(pc.is_valid(table.column("clip_id")))
 
     def _joined(self, left: pa.Table, path: str, missing: list[str]) -> tuple[pa.Table, list[str]]:

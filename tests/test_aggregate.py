@@ -22,6 +22,7 @@ from tests.source_tables import source_table
 
 METERS_USED = (Content(), Exposure(), Freeze(), Motion())
 MOTION = [column.name for column in Motion.writes]
+CONTENT = [column.name for column in Content.writes]
 EXPOSURE = [column.name for column in Exposure.writes]
 
 
@@ -29,12 +30,13 @@ def series_of(sources: dict[str, list[dict[str, Any]]]) -> tuple[pa.Table, pa.Ta
     """(sources, series) from rows per source; time base 1/10, one segment per row."""
     facts, rows = [], []
     for source_id, parts in sources.items():
-        facts.append({"source_id": source_id, "media": "video", "time_base_num": 1, "time_base_den": 10, "width_px": 3840,
-                      "height_px": 2160, "codec": "h264", "hdr": "sdr", "bits_per_pixel": 0.07,
-                      "segments": [{"start_pts": p["frame_pts"][0], "end_pts": None, "seek_pts": p["frame_pts"][0]} for p in parts]})
+        starts = [part["frame_pts"][0] for part in parts]
+        facts.append({"source_id": source_id, "media": "video", "time_base_num": 1, "time_base_den": 10,
+                      "width_px": 3840, "height_px": 2160, "codec": "h264", "hdr": "sdr", "bits_per_pixel": 0.07,
+                      "segments": [{"start_pts": start, "end_pts": None, "seek_pts": start} for start in starts]})
         for number, part in enumerate(parts):
             num = len(part["frame_pts"]) + (part.get("next_pts") is not None)
-            quiet = dict.fromkeys(("content_hue", "content_sat", "content_lum", "freeze_absdiff"), [None, *[1.0] * (num - 1)])
+            quiet = {name: [None, *[1.0] * (num - 1)] for name in (*CONTENT, "freeze_absdiff")}
             keys = [True] + [False] * (len(part["frame_pts"]) - 1)
             rows.append({"source_id": source_id, "segment_index": number, "frame_is_key": keys, "last_duration_pts": 1,
                          "num_corrupt_frames": 0} | quiet | part)
@@ -53,7 +55,7 @@ def scored(tables: tuple[pa.Table, pa.Table]) -> list[dict[str, Any]]:
 def cut_at(frame: int, num: int) -> dict[str, list[float | None]]:
     values = [None, *[1.0] * (num - 1)]
     values[frame] = 90.0
-    return dict.fromkeys(("content_hue", "content_sat", "content_lum"), values)
+    return dict.fromkeys(CONTENT, values)
 
 
 def test_samples_belong_to_the_clip_that_they_lie_in() -> None:
@@ -126,11 +128,12 @@ def test_group_statistics_equal_numpy() -> None:
     groups = Groups(values, clip, 41)
     expected = [values[(clip == k) & ~np.isnan(values)].astype(np.float64) for k in range(41)]
     for ours, numpys in (
-        (groups.mean(), np.mean), (groups.quantile(0.5), np.median), (groups.quantile(0.95), lambda v: np.quantile(v, 0.95)),
-        (groups.quantile(0), np.min), (groups.quantile(1), np.max), (groups.share(lambda v: v < 0), lambda v: np.mean(v < 0)),
+        (groups.mean(), np.mean), (groups.quantile(0.5), np.median), (groups.quantile(0), np.min),
+        (groups.quantile(1), np.max), (groups.quantile(0.95), lambda v: np.quantile(v, 0.95)),
+        (groups.share(lambda v: v < 0), lambda v: np.mean(v < 0)),
         (groups.spread(), lambda v: 1.4826 * np.median(np.abs(v - np.median(v)))),
     ):
-        theirs = [numpys(v) if len(v) else np.nan for v in expected]
+        theirs = np.array([numpys(v) if len(v) else np.nan for v in expected], np.float64)
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
     assert np.isnan(groups.mean()[[7, 40]]).all()
 
@@ -150,7 +153,7 @@ def test_ten_thousand_clips_in_seconds() -> None:
     scores = [None, *[1.0] * (frames - 1)]
     for cut in range(30, frames, 30):
         scores[cut] = 90.0
-    part = {"frame_pts": list(range(frames)), **dict.fromkeys(("content_hue", "content_sat", "content_lum"), scores),
+    part = {"frame_pts": list(range(frames)), **dict.fromkeys(CONTENT, scores),
             "motion_pts": list(range(3, frames, 5)), **{name: [0.5] * 120 for name in MOTION},
             "exposure_pts": list(range(0, frames, 5)), **{name: [0.5] * 120 for name in EXPOSURE}}
     sources, series = series_of({f"{i:032x}": [part] for i in range(500)})

@@ -34,7 +34,8 @@ def made(scores: list[float], *, tick: int = 1, fps: int = 10, media: str = "vid
     ends = [*borders, len(scores)]
     segments = [{"start_pts": a * tick, "end_pts": None if b == len(scores) else b * tick, "seek_pts": a * tick}
                 for a, b in zip(starts, ends, strict=True)]
-    source = {"source_id": SOURCE, "media": media, "time_base_num": 1, "time_base_den": fps * tick, "segments": segments}
+    source = {"source_id": SOURCE, "media": media, "segments": segments,
+              "time_base_num": 1, "time_base_den": fps * tick}
     rows: list[dict[str, Any]] = []
     for number, (a, b) in enumerate(zip(starts, ends, strict=True)):
         if number in lost:
@@ -93,8 +94,8 @@ def test_equal_to_pyscenedetect_on_a_real_file(shared_clip: Any, dj_series: Any)
     from scenedetect import AdaptiveDetector, ContentDetector, detect
 
     path = str(shared_clip("dj_video3.mp4"))
-    for theirs, ours in ((ContentDetector(threshold=20.0, min_scene_len=7), DetectorConfig(threshold=20.0, min_shot_frames=7)),
-                         (AdaptiveDetector(), ADAPTIVE)):
+    loose = DetectorConfig(threshold=20.0, min_shot_frames=7)
+    for theirs, ours in ((ContentDetector(threshold=20.0, min_scene_len=7), loose), (AdaptiveDetector(), ADAPTIVE)):
         scenes = detect(path, theirs, start_in_scene=True)
         clips = cut(dj_series["dj_video3.mp4"], detector=ours)
         assert clips["num_frames"].to_pylist() == [end.frame_num - start.frame_num for start, end in scenes]
@@ -103,7 +104,7 @@ def test_equal_to_pyscenedetect_on_a_real_file(shared_clip: Any, dj_series: Any)
 
 @pytest.mark.parametrize("seed", range(6))
 def test_decision_rule_equals_pyscenedetect_on_wild_scores(seed: int) -> None:
-    """The real classes on real pictures (flat grey levels, so that the score is the jump / 3) against the stored scores."""
+    """The real classes on pictures (flat grey levels, so that the score is the jump / 3) against the stored scores."""
     from scenedetect import FrameTimecode
     from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
@@ -244,7 +245,7 @@ def test_split_goes_by_source() -> None:
 
 def test_missing_meter_and_wrong_settings_are_named() -> None:
     sources, series = made([0.0] * 9)
-    with pytest.raises(ValueError, match="meter 'content', add it to measure.meters"):
+    with pytest.raises(ValueError, match=r"meter 'content', add it to measure\.meters"):
         cut_clips(sources, series.drop_columns(["content_hue"]), CutConfig(), SplitConfig())
     for wrong in ({"trim_s": -1.0}, {"short_s": 11.0}, {"max_s": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -257,7 +258,8 @@ def test_recipe_reader_refuses_unknown_keys() -> None:
     from pydantic import TypeAdapter, ValidationError
 
     adapter = TypeAdapter(CutConfig)
-    assert adapter.validate_json('{"detector": {"kind": "adaptive"}, "max_s": 8}') == CutConfig(detector=ADAPTIVE, max_s=8.0)
+    config = adapter.validate_json('{"detector": {"kind": "adaptive"}, "max_s": 8}')
+    assert config == CutConfig(detector=ADAPTIVE, max_s=8.0)
     for text in ('{"trim": 1}', '{"detector": {"treshold": 3}}', '{"trim_s": "1"}'):
         with pytest.raises(ValidationError):
             adapter.validate_json(text)

@@ -162,7 +162,8 @@ time.sleep(300)
 def test_child_ends_with_a_killed_parent(busy_with: str) -> None:
     """SIGKILL of the parent, the child once stuck in native code (cannot see the pipe), once idle."""
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    parent = subprocess.Popen([sys.executable, "-c", PARENT.replace("HANG", busy_with)], env=env, stdout=subprocess.PIPE)
+    code = PARENT.replace("HANG", busy_with)
+    parent = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     time.sleep(0.5)

@@ -15,7 +15,8 @@ VIDEO, IMAGE = ("mp4", "mov"), ("jpg",)
 
 @pytest.fixture
 def footage(tmp_path: Path) -> Path:
-    for name in ("b.mp4", "a.MOV", "deep/er/b.mp4", "photo.JPG", "notes.doc", "deep/readme.md", ".hidden.mp4", ".git/x.mp4"):
+    for name in ("b.mp4", "a.MOV", "deep/er/b.mp4", "photo.JPG", "notes.doc", "deep/readme.md", ".hidden.mp4",
+                 ".git/x.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
     return tmp_path
@@ -134,7 +135,8 @@ def test_s3_listing(footage: Path, s3_bucket: str) -> None:
     assert [first["relpath"], second["relpath"]] == ["b.mp4", "deep/er/b.mp4"]
     assert first["uri"] == f"{s3_bucket}/in/b.mp4"
     assert first["title"] == "Harbour"
-    assert first["etag"] and '"' not in first["etag"] and first["mtime_s"] > 1e9
+    assert first["etag"].isalnum()
+    assert first["mtime_s"] > 1e9
     assert (second["size_bytes"], listing.ignored_examples) == (13, ["notes.doc"])
     assert [r["relpath"] for r in rows(f"{s3_bucket}/in/**/*.mp4")] == ["b.mp4", "deep/er/b.mp4"]
     assert [r["relpath"] for r in rows(f"{s3_bucket}/in/b.mp4")] == ["b.mp4"]

@@ -2,6 +2,7 @@
 """The one-decode engine on real encoded video: layout of the series, segments, sampling grid, faults, known scenes."""
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,6 @@ from reelmill.column import arrow_schema
 from reelmill.tables import SERIES
 from tests.source_tables import measured, segment_rows, source_row, source_table
 from tests.videos import CLOSED_GOP, OPEN_GOP, numbered, texture, write_video
-
-WHOLE = {"start_pts": None, "end_pts": None, "seek_pts": None}
 
 
 def every_meter() -> tuple[Meter, ...]:
@@ -58,8 +57,8 @@ def test_every_frame_is_in_the_series_and_types_are_as_declared(clip: Path) -> N
 
 def test_values_are_those_of_the_frames_they_stand_beside(clip: Path) -> None:
     """Motion at a sample compares that frame with the one before it, not with the last sample."""
-    row = measure_segment(str(clip), [Motion()], **WHOLE)
-    every = measure_segment(str(clip), [Motion(rate_hz=1000.0)], **WHOLE)
+    row = measure_segment(str(clip), [Motion()])
+    every = measure_segment(str(clip), [Motion(rate_hz=1000.0)])
     assert len(every["motion_pts"]) == 59
     at = {pts: value for pts, value in zip(every["motion_pts"], every["motion_speed"], strict=True)}
     assert row["motion_speed"] == [at[pts] for pts in row["motion_pts"]]
@@ -73,7 +72,7 @@ def test_segments_say_the_same_as_the_whole(tmp_path: Path, codec: str, gop: dic
     parts = measured(source_table([source_row(path, segment_s=0.6)]), every_meter()).to_pylist()
     assert len(parts) >= 2
     assert [pts for part in parts for pts in part["frame_pts"]] == whole["frame_pts"]
-    for before, after in zip(parts, parts[1:], strict=False):
+    for before, after in pairwise(parts):
         assert before["next_pts"] == after["frame_pts"][0]
     for meter in every_meter():
         for column in meter_columns(meter):
@@ -88,7 +87,7 @@ def test_segments_say_the_same_as_the_whole(tmp_path: Path, codec: str, gop: dic
 def test_variable_frame_rate_and_offset_use_the_time_line(tmp_path: Path) -> None:
     pts = [int(90000 * t) for t in (5.0, 5.1, 5.2, 5.55, 5.6, 6.3, 6.35, 6.4)]
     path = write_video(tmp_path / "v.mkv", texture(8, 96, 128), pts=pts)
-    row = measure_segment(str(path), [Exposure(rate_hz=2.0), Freeze()], **WHOLE)
+    row = measure_segment(str(path), [Exposure(rate_hz=2.0), Freeze()])
     times = [round(p * float(Fraction(1, 1000)), 2) for p in row["exposure_pts"]]
     assert times == [5.0, 5.55, 6.3]  # the first frames at or after 5.0, 5.5, 6.0
     assert len(row["freeze_absdiff"]) == 8
@@ -124,7 +123,7 @@ def test_time_and_memory_limits_become_rows(clip: Path) -> None:
 def test_still_image_is_one_frame(tmp_path: Path) -> None:
     path = tmp_path / "still.png"
     cv2.imwrite(str(path), texture(1, 300, 400)[0])
-    row = measure_segment(str(path), every_meter(), **WHOLE)
+    row = measure_segment(str(path), every_meter())
     assert row["frame_pts"] == row["exposure_pts"] == row["sharpness_pts"] == [0]
     assert row["content_lum"] == row["freeze_absdiff"] == [None]
     assert row["motion_pts"] == row["motion_speed"] == []
@@ -134,7 +133,7 @@ def test_still_image_is_one_frame(tmp_path: Path) -> None:
 
 def test_clock_names_views_and_meters(clip: Path) -> None:
     clock = Clock()
-    measure_segment(str(clip), every_meter(), **WHOLE, clock=clock)
+    measure_segment(str(clip), every_meter(), clock=clock)
     assert set(clock.seconds) == set(METERS) | {"view:tiny", "view:proxy", "view:luma", "view:color"}
     assert all(seconds >= 0 for seconds in clock.seconds.values())
 
@@ -151,8 +150,8 @@ def test_wrong_configurations_are_named() -> None:
 
 def test_decord_says_the_same_shots(clip: Path) -> None:
     pytest.importorskip("decord")
-    pyav = measure_segment(str(clip), [Content(), Freeze()], **WHOLE)
-    decord = measure_segment(str(clip), [Content(), Freeze()], **WHOLE, backend="decord")
+    pyav = measure_segment(str(clip), [Content(), Freeze()])
+    decord = measure_segment(str(clip), [Content(), Freeze()], backend="decord")
     assert decord["frame_pts"] == pyav["frame_pts"]
     if decord["backend"] == "decord":
         np.testing.assert_allclose(decord["content_lum"][1:], pyav["content_lum"][1:], atol=3)
@@ -164,8 +163,9 @@ def test_decord_says_the_same_shots(clip: Path) -> None:
 
 
 def scene(tmp_path: Path, frames_THWC: Any, meter: str, fps: int = 24, **options: Any) -> dict[str, np.ndarray]:
-    path = write_video(tmp_path / "scene.mp4", frames_THWC, fps=fps, options={"crf": "20", "preset": "veryfast"}, **options)
-    row = measure_segment(str(path), [meter_class(meter)()], **WHOLE)
+    encoder = {"crf": "20", "preset": "veryfast"}
+    path = write_video(tmp_path / "scene.mp4", frames_THWC, fps=fps, options=encoder, **options)
+    row = measure_segment(str(path), [meter_class(meter)()])
     names = [column.name for column in meter_class(meter).writes]
     return {name: np.array(row[name], float) for name in names}
 
@@ -200,7 +200,7 @@ def test_encoded_pan_speed_depends_on_neither_size_nor_rate(tmp_path: Path, heig
     canvas = cv2.resize(small, (height * 4, height), interpolation=cv2.INTER_CUBIC)
     frames = []
     for number in range(fps):
-        matrix = np.float32([[1, 0, -number * speed * height / fps], [0, 1, 0]])
+        matrix = np.array([[1, 0, -number * speed * height / fps], [0, 1, 0]], np.float32)
         frames.append(cv2.warpAffine(canvas, matrix, (width, height), flags=cv2.INTER_LANCZOS4))
     found = scene(tmp_path, frames, "motion", fps=fps)
     assert len(found["camera_pan"]) == 3
@@ -210,7 +210,7 @@ def test_encoded_pan_speed_depends_on_neither_size_nor_rate(tmp_path: Path, heig
 
 
 def test_series_are_the_same_for_any_number_of_threads(clip: Path) -> None:
-    one, two = (measure_segment(str(clip), every_meter(), **WHOLE, threads=threads) for threads in (1, 2))
+    one, two = (measure_segment(str(clip), every_meter(), threads=threads) for threads in (1, 2))
     assert one == two
 
 

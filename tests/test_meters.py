@@ -83,7 +83,9 @@ def test_exposure_does_not_depend_on_bit_depth_or_size() -> None:
 # --- border -----------------------------------------------------------------------------------------------------
 
 
-def barred(top: float = 0, bottom: float = 0, left: float = 0, right: float = 0, height: int = 1000, width: int = 1600) -> np.ndarray:
+def barred(*, top: float = 0, bottom: float = 0, left: float = 0, right: float = 0) -> np.ndarray:
+    """Limited-range luma [1000, 1600] with black bars of these shares of the height or width."""
+    height, width = 1000, 1600
     luma = (canvas()[:height, :width] * 219 / 255 + 16).astype(np.uint8)
     luma[: round(top * height)] = luma[height - round(bottom * height):] = 16
     luma[:, : round(left * width)] = luma[:, width - round(right * width):] = 17

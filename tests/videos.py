@@ -5,6 +5,7 @@
     read_number(frame_HWC)  # the number that `numbered` drew, whatever size the frame has been scaled to
 """
 
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -23,11 +24,14 @@ FAST = {"libx264": {"preset": "ultrafast"}, "libx265": {"preset": "ultrafast", "
         "libsvtav1": {"preset": "11", "svtav1-params": "lp=1"}, "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"}}
 CLOSED_GOP = {
     "libx264": {"preset": "veryfast", "g": "12", "keyint_min": "12", "sc_threshold": "0", "bf": "2"},
-    "libx265": {"preset": "ultrafast", "x265-params": "keyint=12:min-keyint=12:scenecut=0:open-gop=0:bframes=3:log-level=none"},
+    "libx265": {"preset": "ultrafast",
+                "x265-params": "keyint=12:min-keyint=12:scenecut=0:open-gop=0:bframes=3:log-level=none"},
 }
 OPEN_GOP = {
-    "libx264": {"preset": "veryfast", "x264-params": "keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=5:b-adapt=0:b-pyramid=2"},
-    "libx265": {"preset": "ultrafast", "x265-params": "keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=4:b-adapt=0:log-level=none"},
+    "libx264": {"preset": "veryfast",
+                "x264-params": "keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=5:b-adapt=0:b-pyramid=2"},
+    "libx265": {"preset": "ultrafast",
+                "x265-params": "keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=4:b-adapt=0:log-level=none"},
 }
 COLORS = {                          # pix_fmt-independent tags: (primaries, transfer, matrix, range, swscale matrix)
     "bt709": (1, 1, 1, 1, "ITU709"), "bt709-full": (1, 1, 1, 2, "ITU709"), "bt601": (6, 6, 6, 1, "SMPTE170M"),
@@ -68,7 +72,7 @@ def read_number(frame: np.ndarray) -> int:
     edges = np.linspace(0, width, NUM_CELLS + 1)
     rows = slice(int(height * BAR_SHARE * 0.25), max(int(height * BAR_SHARE * 0.7), 1))
     centres = [slice(int(a + (b - a) * 0.3), int(a + (b - a) * 0.7) + 1)
-               for a, b in zip(edges[:-1], edges[1:], strict=True)]
+               for a, b in itertools.pairwise(edges)]
     levels = [float(plane[rows, c].mean()) for c in centres]
     white, black = levels[:2]
     if white - black < 40 * (plane.max() / 255 if plane.max() > 255 else 1):

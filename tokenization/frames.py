@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from operators.contract import RowError, row_errors
+from operators.contract import RowError
+from operators.video import media_errors
 from reelmill.geometry import Fit, Window
 
 
@@ -77,13 +78,7 @@ def close() -> None:
 
 def iter_windows(clip: ClipFrames, first: int = 0) -> Iterator[list[np.ndarray]]:
     """The windows from number `first` on. Raises RowError."""
-    from av.error import FFmpegError
-
-    from reelmill.spans import MediaError, SpanError
-
-    kinds: dict[type[BaseException], str] = {SpanError: "bad_input", MediaError: "bad_input", FileNotFoundError: "transient",
-                                             FFmpegError: "bad_input", MemoryError: "resource", OSError: "transient"}
-    with row_errors(kinds):
+    with media_errors(clip.uri):
         yield from _image_window(clip) if clip.is_image else _video_windows(clip, first)
 
 

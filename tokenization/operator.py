@@ -45,7 +45,7 @@ class Tokenize(Operator):
         stride: frames between the starts of two windows; null: no frame comes twice.
         frame_policy: `native`, or frames per second to resample to by the nearest time stamp.
         psnr: of which windows to record the PSNR per scale: the `first` of each clip and bucket, `all`, `none`.
-        limits: of the decode child: (private memory in GB, seconds per window).
+        memory_limit_gb, time_limit_s: of the decode child: private memory, and seconds per window.
 
     Raises:
         ValueError: an unknown tokenizer, a codebook that does not exist or is none, an illegal window.
@@ -67,7 +67,8 @@ class Tokenize(Operator):
     stride: int | None = None
     frame_policy: str | float = "native"
     psnr: str = "first"
-    limits: tuple[float, float] = (4.0, 300.0)
+    memory_limit_gb: float = 4.0
+    time_limit_s: float = 300.0
 
     def __post_init__(self) -> None:
         if self.tokenizer not in TOKENIZERS:
@@ -77,10 +78,9 @@ class Tokenize(Operator):
         if not self.heights or min(self.heights) < 16:
             raise ValueError(f"heights is {self.heights}; give sizes of 16 pixels or more")
         codebook_file(self.codebook)
-        assert self.time.max_frames == self.max_frames
+        self._time()
 
-    @property
-    def time(self) -> TimeRule:
+    def _time(self) -> TimeRule:
         policy = self.frame_policy if isinstance(self.frame_policy, str) else float(self.frame_policy)
         return TimeRule(unit=4, head=1, max_frames=self.max_frames, stride=self.stride, frame_policy=policy)
 
@@ -90,7 +90,7 @@ class Tokenize(Operator):
 
     @cached_property
     def spec(self) -> TokenizerSpec:
-        return reference_spec(self._codebook, self.time)
+        return reference_spec(self._codebook, self._time(), tuple(self.heights))
 
     @property
     def writes(self) -> tuple[Column, ...]:
@@ -102,11 +102,13 @@ class Tokenize(Operator):
 
     def plan(self, row: dict[str, Any]) -> Plan:
         """What a row's clip will give. Raises ValueError if the frame is too small."""
+        tick_s = row["time_base_num"] / row["time_base_den"]
+        times_s = tuple((pts - row["frame_pts"][0]) * tick_s for pts in row["frame_pts"])
         fps = None if row["media"] == "image" else row["fps"]
-        return self.spec.plan(len(row["frame_pts"]), row["height_px"], row["width_px"], fps, self.heights)
+        return self.spec.plan_times(times_s, row["height_px"], row["width_px"], fps)
 
     def setup(self) -> "_State":
-        return _State(ReferenceTokenizer(self._codebook, self.time), DecodeChild(self.limits[0]))
+        return _State(ReferenceTokenizer(self._codebook, self._time()), DecodeChild(self.memory_limit_gb))
 
     def close(self, state: "_State") -> None:
         state.child.close()
@@ -127,7 +129,7 @@ class Tokenize(Operator):
         rows = []
         for index in range(len(job.plan.windows)):
             arguments = {"clip": job.frames, "index": index}
-            sized = state.child.call("tokenization.frames:next_window", arguments, self.limits[1])
+            sized = state.child.call("tokenization.frames:next_window", arguments, self.time_limit_s)
             for bucket, frames_THWC in zip(job.plan.buckets, sized, strict=True):
                 rows.append(job.keys(index, bucket) | self._payload(state.tokenizer, index, bucket, frames_THWC))
         rows[0]["decoded_s"] = job.decoded_s
@@ -168,19 +170,16 @@ class _ClipJob:
     @staticmethod
     def of(operator: Tokenize, row: dict[str, Any]) -> "_ClipJob":
         """Raises RowError if there is nothing to encode."""
-        is_image = row["media"] == "image"
-        chosen, windows, tail = _windows(operator.spec.time, row, is_image)
         try:
-            sized = operator.spec.plan(windows[0].length if windows else 0, row["height_px"], row["width_px"],
-                                       None if is_image else row["fps"], operator.heights)
+            plan = operator.plan(row)
         except ValueError as error:
             raise RowError("bad_input", str(error)) from error
-        if not windows:
-            raise RowError("bad_input", f"{len(chosen)} frames are fewer than the shortest window")
-        pts = tuple(row["frame_pts"][i] for i in chosen)
-        plan = Plan(chosen, windows, tail, sized.effective_fps, sized.buckets)
+        if not plan.windows:
+            raise RowError("bad_input", f"{len(plan.frames)} frames are fewer than the shortest window")
+        pts = tuple(row["frame_pts"][i] for i in plan.frames)
         fits = tuple(bucket.fit for bucket in plan.buckets)
-        return _ClipJob(row, plan, pts, ClipFrames(row["uri"], is_image, pts, row["seek_pts"], windows, fits))
+        is_image = row["media"] == "image"
+        return _ClipJob(row, plan, pts, ClipFrames(row["uri"], is_image, pts, row["seek_pts"], plan.windows, fits))
 
     @property
     def decoded_s(self) -> float:
@@ -204,5 +203,3 @@ class _ClipJob:
             "source_height_px": row["height_px"], "num_tail_frames_unused": self.plan.num_tail_unused,
             "decoded_s": 0.0,
         }
-
-

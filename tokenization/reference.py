@@ -42,12 +42,12 @@ def codebook_file(path: str | Path | None) -> Path:
     return file
 
 
-def reference_spec(codebook: ResidualCodebook, time: TimeRule) -> TokenizerSpec:
-    """The spec of a fitted codebook under a window rule."""
+def reference_spec(codebook: ResidualCodebook, time: TimeRule, heights: tuple[int, ...] = ()) -> TokenizerSpec:
+    """The spec of a fitted codebook under a window rule and sizes."""
     scales = tuple(Scale(reduce=(1, by, by), vocab=len(codes))
                    for by, codes in zip(codebook.reduces, codebook.codes, strict=True))
     return TokenizerSpec(
-        name="reference", family="rvq", input=InputRule(multiple=16), time=time,
+        name="reference", family="rvq", input=InputRule(multiple=16, heights=heights), time=time,
         streams=(Stream(STREAM, "ids", scales, stride=(PATCH_T, PATCH_H, PATCH_W)),),
         combine="residual_sum", combine_rule={"down": "area, rounded", "up": "bilinear, rounded", "phi": None},
         prefix="scale", decode={"kind": "linear_residual", "file": "codebook.npz"},

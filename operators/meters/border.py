@@ -47,8 +47,8 @@ class Border(Meter):
         black, scale = black_code(info), gain(info)
 
         def update(view: np.ndarray, seconds: float) -> tuple[float | None, ...]:
-            means = [(cv2.reduce(view, dim, cv2.REDUCE_AVG, dtype=cv2.CV_32F).ravel() - black) * scale for dim in (1, 0)]
-            edges = [means[0], means[0][::-1], means[1], means[1][::-1]]
+            rows, columns = (cv2.reduce(view, dim, cv2.REDUCE_AVG, dtype=cv2.CV_32F).ravel() for dim in (1, 0))
+            edges = [(means - black) * scale for means in (rows, rows[::-1], columns, columns[::-1])]
             strips = [float(max(edge[: ceil(len(edge) * STRIP_SHARE)].mean(), 0.0)) for edge in edges]
             return (min(strips), *strips, *map(_bar_share, edges))
 

@@ -18,7 +18,8 @@ _SERIES = pa.list_(pa.float32())
 class Color(Meter):
     """Luma percentiles, saturation, and how chroma is spread, at proxy size.
 
-    Writes: color_luma_p05, color_luma_p50, color_luma_p95, color_saturation, color_chroma, color_hue_spread, color_warmth.
+    Writes: color_luma_p05, color_luma_p50, color_luma_p95, color_saturation, color_chroma, color_hue_spread,
+        color_warmth.
     Source: percentiles and HSV by definition; chroma is the distance from grey in the Cb, Cr plane (ITU-R BT.601,
         full range); the spread across the main axis of (Cb, Cr) is ours: one-hue pictures lie on a line.
     """
@@ -32,7 +33,8 @@ class Color(Meter):
         Column("color_saturation", _SERIES, "mean HSV saturation, 0-1"),
         Column("color_chroma", _SERIES, "mean distance from grey in the Cb, Cr plane, 0-1 (1 = 128 levels)"),
         Column("color_hue_spread", _SERIES,
-               "standard deviation of (Cb, Cr) across its main axis, 0-1 (1 = 128 levels); near 0 in grey and toned pictures"),
+               "standard deviation of (Cb, Cr) across its main axis, 0-1 (1 = 128 levels); "
+               "near 0 in grey and toned pictures"),
         Column("color_warmth", _SERIES, "mean of R minus B, -1 to 1; above 0 is warm"),
     )
     rate_hz: float | None = 2.0

@@ -2,7 +2,7 @@
 """How fast the picture moves, and what of it the camera does."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -34,38 +34,43 @@ class Motion(Meter):
     view: ClassVar[View] = View.PROXY
     pairwise: ClassVar[bool] = True
     writes: ClassVar[tuple[Column, ...]] = (
-        Column("motion_speed", _SERIES, "mean length of the optical flow, frame heights per second; "
-                                        "null for a frame without predecessor"),
-        Column("motion_residual_speed", _SERIES, "mean length of the flow that the camera's movement does not explain, "
-                                                 f"frame heights per second; {_UNKNOWN}"),
-        Column("camera_pan", _SERIES, "horizontal camera speed, frame heights per second, positive when the camera turns "
-                                      f"right (the picture moves left); {_UNKNOWN}"),
-        Column("camera_tilt", _SERIES, "vertical camera speed, frame heights per second, positive when the camera turns "
-                                       f"up (the picture moves down); {_UNKNOWN}"),
-        Column("camera_zoom", _SERIES, "natural logarithm of the picture's growth per second, positive when zooming in or "
-                                       f"moving forward; {_UNKNOWN}"),
-        Column("camera_roll", _SERIES, "rotation of the picture about its centre, degrees per second, positive when it "
-                                       f"turns clockwise; {_UNKNOWN}"),
-        Column("camera_inlier_share", _SERIES, f"share of the textured picture that follows the camera, 0-1; {_UNKNOWN}"),
+        Column("motion_speed", _SERIES,
+               "mean length of the optical flow, frame heights per second; null if the frame is too small for flow"),
+        Column("motion_residual_speed", _SERIES,
+               f"mean length of the flow that the camera does not explain, frame heights per second; {_UNKNOWN}"),
+        Column("camera_pan", _SERIES,
+               "horizontal camera speed, frame heights per second, positive when the camera turns right "
+               f"(the picture moves left); {_UNKNOWN}"),
+        Column("camera_tilt", _SERIES,
+               "vertical camera speed, frame heights per second, positive when the camera turns up "
+               f"(the picture moves down); {_UNKNOWN}"),
+        Column("camera_zoom", _SERIES,
+               "natural logarithm of the picture's growth per second, positive when zooming in or moving forward; "
+               f"{_UNKNOWN}"),
+        Column("camera_roll", _SERIES,
+               "rotation of the picture about its centre, degrees per second, positive when it turns clockwise; "
+               f"{_UNKNOWN}"),
+        Column("camera_inlier_share", _SERIES,
+               f"share of the textured picture that follows the camera, 0-1; {_UNKNOWN}"),
     )
     rate_hz: float | None = 4.0
 
     def start(self, info: StreamInfo) -> Update:
         import cv2
 
-        flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
 
         def update(before: np.ndarray, view: np.ndarray, step_s: float) -> tuple[float | None, ...]:
             if min(view.shape) < 32:  # smaller than DIS can take
                 return (None,) * len(self.writes)
-            flow_HW = flow_of.calc(before, view, None).view(np.complex64)[..., 0]
+            flow_HW = dis.calc(before, view, None).view(np.complex64)[..., 0]
             per_second = 1 / (view.shape[0] * step_s)
             speed = float(np.abs(flow_HW).mean()) * per_second
             z, flow, is_textured = _samples(flow_HW, view)
             if is_textured.mean() < MIN_TEXTURED_SHARE:
                 return (speed, *(None,) * (len(self.writes) - 1))
             growth, shift = fit_similarity(z[is_textured], flow[is_textured])
-            camera_flow = growth * z + shift
+            camera_flow = z * growth + shift
             residual = np.abs(flow - camera_flow)
             is_inlier = residual <= INLIER_PX + INLIER_SHARE * np.abs(camera_flow)
             return (
@@ -83,8 +88,8 @@ def _samples(flow_HW: np.ndarray, luma_HW: np.ndarray) -> tuple[np.ndarray, np.n
     import cv2
 
     height, width = luma_HW.shape
-    gradient = sum(cv2.convertScaleAbs(cv2.Sobel(luma_HW, cv2.CV_16S, dx, 1 - dx), alpha=0.125) for dx in (0, 1))
-    texture_HW = cv2.blur(gradient.astype(np.float32), (GRID_PX, GRID_PX))
+    dx_HW, dy_HW = (cv2.Sobel(luma_HW, cv2.CV_32F, dx, 1 - dx, scale=0.125) for dx in (1, 0))  # levels per pixel
+    texture_HW = cv2.blur(np.abs(dx_HW) + np.abs(dy_HW), (GRID_PX, GRID_PX))
     y, x = np.mgrid[GRID_PX // 2:height:GRID_PX, GRID_PX // 2:width:GRID_PX]
     z = (x - (width - 1) / 2) + 1j * (y - (height - 1) / 2)
     return z.ravel(), flow_HW[y, x].ravel().astype(np.complex128), texture_HW[y, x].ravel() > TEXTURE_LEVEL
@@ -99,7 +104,8 @@ def fit_similarity(z: np.ndarray, flow: np.ndarray) -> tuple[complex, complex]:
     Returns:
         growth (real part: relative growth, imaginary: clockwise radians) and shift of the picture at z = 0.
     """
-    growth, shift = 0j, complex(np.median(flow.real), np.median(flow.imag))
+    growth: complex = 0j
+    shift = complex(np.median(np.real(flow)), np.median(np.imag(flow)))
     scale = max(4 * float(np.median(np.abs(flow - shift))), INLIER_PX)
     ratio = (INLIER_PX / scale) ** (1 / (FIT_STEPS - 1))
     for _ in range(FIT_STEPS):
@@ -108,7 +114,7 @@ def fit_similarity(z: np.ndarray, flow: np.ndarray) -> tuple[complex, complex]:
         weight /= weight.sum()
         z_mean, flow_mean = weight @ z, weight @ flow
         centred = z - z_mean
-        growth = (weight * centred.conj()) @ (flow - flow_mean) / ((weight @ np.abs(centred) ** 2) or 1.0)
-        shift = flow_mean - growth * z_mean
+        growth = complex((weight * centred.conj()) @ (flow - flow_mean) / ((weight @ np.abs(centred) ** 2) or 1.0))
+        shift = complex(flow_mean - z_mean * growth)
         scale *= ratio
-    return complex(growth), complex(shift)
+    return growth, shift

@@ -34,13 +34,17 @@ def build_report(root: str) -> str:
     kept = details.load_details(store, manifest, census.kept)
     rejected = details.load_details(store, manifest, census.rejected)
     pictures.add_strips(kept + rejected)
-    series = details.load_series(store, manifest, details.interesting_sources(rejected + kept))
+    kept.sort(key=details.place)
+    shown = details.interesting_sources(rejected + kept)
+    series = details.load_series(store, manifest, shown)
+    rules = {rule["name"]: rule for rule in (manifest.get("recipe") or {}).get("rules", [])}
+    num_rejected = census.tiers["reject"] + census.header_rejected - census.num_failed_clips
     num_kept = census.tiers["train"] + census.tiers["condition_only"]
     sections = [
         funnel(manifest, census),
-        sheet("kept", "Kept clips", kept, num_kept),
-        sheet("rejected", "Rejected clips", rejected, census.tiers["reject"] + census.header_rejected),
-        timelines(series, manifest),
+        sheet("kept", "Kept clips", kept, num_kept, rules),
+        sheet("rejected", "Rejected clips", rejected, num_rejected, rules),
+        timelines(series, manifest, {d.pick.clip_id: d.pictures for d in kept + rejected}),
         reconstructions(store, manifest, kept),
         distributions(manifest, census),
         costs(events, census),

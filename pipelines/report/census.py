@@ -18,6 +18,7 @@ from reelmill.storage import Store
 
 MAX_SHOWN = 24          # clips of each kind on the contact sheet
 MAX_FAILURES = 60       # failed rows listed with their messages
+FAILED = "failed:"      # begins the reason of a row that could not be computed; it counts as failed, not as rejected
 GATES = ("header", "measure", "models", "captions")
 
 
@@ -75,6 +76,7 @@ class Census:
     failed: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     failures: list[Failure] = field(default_factory=list)
     num_damaged: int = 0
+    num_failed_clips: int = 0
     num_captioned: int = 0
     tokens: dict[str, Counter[str]] = field(default_factory=dict)
     shard_bytes: int = 0
@@ -172,6 +174,9 @@ def _selection(store: Store, tables: dict[str, Any], recipe: dict[str, Any], cen
         tiers: dict[str, str] = {}
         for row in table.to_pylist():
             first = _count_reasons(row, soft, census)
+            if first.startswith(FAILED):
+                census.num_failed_clips += row["clip_id"] is not None
+                continue
             if row["clip_id"] is None:
                 census.header_rejected += row["tier"] == "reject"
                 pick = Pick("", row["source_id"], unit, first)
@@ -194,6 +199,8 @@ def _count_reasons(row: dict[str, Any], soft: set[str], census: Census) -> str:
     """Adds a row's reasons to the rule counts; gives the rule that turned it away first ("" if none did)."""
     reasons = row["reasons"] or []
     for reason in reasons:
+        if reason["rule"].startswith(FAILED):
+            continue
         count = census.rules.setdefault(
             reason["rule"], RuleCount(reason["gate"], reason["threshold"], reason["column"], bool(reason["unmeasured"])))
         count.num += 1
@@ -202,9 +209,10 @@ def _count_reasons(row: dict[str, Any], soft: set[str], census: Census) -> str:
         return ""
     first = next((r for r in reasons if r["rule"] not in soft), reasons[0] if reasons else None)
     gate = first["gate"] if first else "measure"
-    if row["clip_id"] is not None:
+    rule = first["rule"] if first else "no reason given"
+    if row["clip_id"] is not None and not rule.startswith(FAILED):
         census.lost_at[gate] += 1
-    return first["rule"] if first else "no reason given"
+    return rule
 
 
 def _spread(rejects: dict[str, list[Pick]]) -> list[Pick]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SVG charts as text: a time series with its limits and cuts, a histogram. Colours come from the page's style."""
 
+import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def _range(panel: Panel) -> tuple[float, float]:
         if limit.value <= max(4 * high, high + 1e-3):
             high = max(high, limit.value)
         low = min(low, limit.value)
-    return low, (high if high > low else low + 1) + 0.06 * (high - low)
+    return low, (high if high > low else low + 1) + 0.1 * (high - low)
 
 
 def _panel(panel: Panel, x: "Axis", top: float, height: float, cuts: Sequence[float]) -> str:
@@ -99,9 +100,9 @@ def _panel(panel: Panel, x: "Axis", top: float, height: float, cuts: Sequence[fl
         if low <= limit.value <= high:
             y = y_of(limit.value)
             out.append(f'<line class="limit" x1="{LEFT}" x2="{LEFT + x.width:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                       f'<text class="limit-text" x="{LEFT + x.width - 4:.1f}" y="{y - 3 if y - top > 14 else y + 11:.1f}" '
+                       f'<text class="limit-text" x="{LEFT + x.width - 4:.1f}" y="{y - 3 if y - top > 12 else y + 11:.1f}" '
                        f'text-anchor="end">{escape(limit.label)}</text>')
-    out.append(f'<text x="{LEFT + 6}" y="{top + 13}">{escape(panel.label)}</text>')
+    out.append(f'<text x="{LEFT}" y="{top - 4}">{escape(panel.label)}</text>')
     return "".join(out)
 
 
@@ -127,16 +128,37 @@ class Band:
     label: str
 
 
-def timeline(panels: Sequence[Panel], bands: Sequence[Band], cuts: Sequence[float], end_s: float, describe: str) -> str:
-    """Clips as bands on top, then the panels, all on one time axis from 0 to `end_s`."""
+@dataclass(frozen=True)
+class Frame:
+    """A picture of the source at a time."""
+
+    at: float
+    jpeg: bytes
+
+
+def _film(frames: Sequence[Frame], x: Axis, wide: int, tall: int) -> str:
+    """Pictures whose left edge stands at their time; those that would overlap are left out."""
+    out, free = [], float(LEFT)
+    for frame in sorted(frames, key=lambda f: f.at):
+        left = min(float(x(frame.at)), WIDTH - RIGHT - wide)
+        if left >= free - 1:
+            free = left + wide + 3
+            out.append(f'<image x="{left:.1f}" y="0" width="{wide}" height="{tall}" href="data:image/jpeg;base64,{base64.b64encode(frame.jpeg).decode()}"/>')
+    return "".join(out)
+
+
+def timeline(panels: Sequence[Panel], bands: Sequence[Band], cuts: Sequence[float], end_s: float, describe: str,
+             frames: Sequence[Frame] = ()) -> str:
+    """Pictures and clips as bands on top, then the panels, all on one time axis from 0 to `end_s`."""
     x = Axis(0.0, max(end_s, 1e-3), WIDTH - LEFT - RIGHT)
-    height, gap, top = 66, 10, 24
+    wide, tall = (112, 63) if frames else (0, 0)
+    height, gap, top = 50, 20, tall + 40
     total = top + len(panels) * (height + gap) + 20
-    out = [f'<svg viewBox="0 0 {WIDTH} {total}" role="img" aria-label="{escape(describe)}">']
+    out = [f'<svg viewBox="0 0 {WIDTH} {total}" role="img" aria-label="{escape(describe)}">', _film(frames, x, wide, tall)]
     for band in bands:
         left, right = float(x(band.start)), float(x(band.end))
-        wide = max(right - left - 1.5, 1.5)
-        out.append(f'<rect class="f-{band.css}" x="{left:.1f}" y="2" width="{wide:.1f}" height="14" rx="3">'
+        length = max(right - left - 1.5, 1.5)
+        out.append(f'<rect class="f-{band.css}" x="{left:.1f}" y="{tall + 5}" width="{length:.1f}" height="12" rx="3">'
                    f"<title>{escape(band.label)}</title></rect>")
     for index, panel in enumerate(panels):
         out.append(_panel(panel, x, top + index * (height + gap), height, cuts))

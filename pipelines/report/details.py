@@ -91,6 +91,11 @@ def _key_pts(series: pa.Table | None) -> dict[str, np.ndarray]:
     return {source: np.array(sorted(pts), np.int64) for source, pts in found.items()}
 
 
+def place(detail: Detail) -> tuple[str, int]:
+    """Order for reading: by source, then by time."""
+    return str(detail.source.get("relpath") or ""), detail.clip.get("clip_index") or 0
+
+
 def interesting_sources(details: list[Detail]) -> list[Pick]:
     """Sources for the time lines: those with several clips first, then one for each reason, then others."""
     seen: dict[str, Pick] = {}

@@ -51,7 +51,8 @@ def funnel(manifest: dict[str, Any], census: Census) -> Section:
               + _lost({"damaged part-way": census.num_damaged}, "cond")),
     ]
     clip_top, alive = max(census.num_clips, 1), census.num_clips
-    clip_rows = [_step("clips found", census.num_clips, clip_top, "")]
+    clip_rows = [_step("clips found", census.num_clips, clip_top, _lost({"could not be computed": census.num_failed_clips}, "failed"))]
+    alive -= census.num_failed_clips
     for gate in GATES[1:]:
         if census.lost_at[gate]:
             alive -= census.lost_at[gate]
@@ -101,18 +102,19 @@ def _rules(manifest: dict[str, Any], census: Census) -> str:
         css = "cond" if rule.get("tier") == "condition_only" else "reject"
         num, alone = (count.num, count.alone) if count else (0, 0)
         rows.append([
-            f"<b>{escape(name)}</b>", f"<code>{escape(rule.get('column') or (count.column if count else ''))}</code>",
+            f"<b>{escape(name)}</b><br><code class=\"soft\">{escape(rule.get('column') or (count.column if count else ''))}</code>",
             escape(limit_text(rule) if rule else (count.threshold if count else "")), escape(rule.get("gate") or (count.gate if count else "")),
-            number(num), number(alone), bar_cell(num / top, css), f'<td class="small soft" style="padding-left:18px">{escape(rule.get("source", ""))}</td>',
+            number(num), number(alone), bar_cell(num / top, css) if num else "<td></td>",
+            f'<td class="small soft" style="width:36%;padding-left:18px">{escape(rule.get("source", ""))}</td>',
         ])
-    heads = ("rule", "column", "must be", "gate", "failed it", "it alone", "", "where the number is from")
-    return f'<h3>Rules</h3><div class="card">{table(heads, rows, (4, 5))}</div>'
+    heads = ("rule", "must be", "gate", "failed it", "it alone", "", "where the number is from")
+    return f'<h3>Rules</h3><div class="card rules">{table(heads, rows, (3, 4))}</div>'
 
 
 def limit_text(rule: dict[str, Any]) -> str:
-    """A rule's condition in words: `>= 0.1`, `0.1 to 3`, `one of sdr, hlg`, `outside 20 to 220 in at most 5 % of samples`."""
+    """A rule's condition in words: `>= 0.1`, `0.1 to 3`, `sdr, hlg`, `≥ 3, but for 5 % of samples`."""
     if rule.get("in") is not None:
-        return "one of " + ", ".join(str(v) for v in rule["in"])
+        return ", ".join(str(v).lower() if isinstance(v, bool) else str(v) for v in rule["in"])
     low, high = rule.get("min"), rule.get("max")
     if low is not None and high is not None:
         text = f"{number(low)} to {number(high)}"

@@ -31,7 +31,7 @@ code, .mono { font: 13px/1.45 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu 
 table { border-collapse: collapse; width: 100%; font-size: 14px; } td, th { text-align: left; padding: 6px 14px 6px 0; vertical-align: top;
   border-bottom: 1px solid var(--line); } th { color: var(--soft); font-weight: 500; font-size: 12.5px; } tr:last-child td { border-bottom: 0; }
 td.n, th.n { text-align: right; white-space: nowrap; } td.bar { width: 30%; padding-right: 0; vertical-align: middle; }
-td.msg { overflow-wrap: anywhere; }
+td.msg { overflow-wrap: anywhere; } .rules td.bar { width: 13%; } .rules td { padding-top: 5px; padding-bottom: 5px; }
 .fill { display: block; height: 12px; border-radius: 3px; background: var(--accent); min-width: 1px; }
 .stack { display: flex; height: 12px; border-radius: 3px; overflow: hidden; } .stack i { display: block; height: 100%; }
 .kept { background: var(--kept); } .cond { background: var(--cond); } .reject { background: var(--reject); } .failed { background: var(--failed); } .rest { background: var(--well); }
@@ -42,7 +42,8 @@ td.msg { overflow-wrap: anywhere; }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 14px; }
 .clip { padding: 0; overflow: hidden; break-inside: avoid; } .clip .body { padding: 11px 14px 13px; }
 .strip { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1px; background: #0b0d0f; }
-.strip figure { margin: 0; position: relative; } .strip img { display: block; width: 100%; aspect-ratio: 16/9; object-fit: contain; }
+.strip figure { margin: 0; position: relative; min-width: 0; } .strip img { display: block; width: 100%; aspect-ratio: 16/9; object-fit: contain; }
+.strip.one img { aspect-ratio: 48/9; object-fit: cover; }
 .strip figcaption { position: absolute; left: 5px; bottom: 4px; font-size: 11px; line-height: 1; padding: 2px 4px; color: #fff; background: #0009; border-radius: 3px; }
 .strip.none { display: block; color: #b9c0c6; font-size: 13px; padding: 22px 14px; }
 .clip h4 { margin: 0; font-size: 14.5px; overflow-wrap: anywhere; } .clip .facts { color: var(--soft); font-size: 13px; margin: 1px 0 5px; }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.report.charts import Band, Limit, Panel, timeline
+from pipelines.report.charts import Band, Frame, Limit, Panel, timeline
 from pipelines.report.details import SourceSeries
 from pipelines.report.page import Section, number
 from pipelines.report.sheet import facts
@@ -22,21 +22,22 @@ class Trace:
     label: str
     column: str
     meter: str
+    is_always_drawn: bool = False  # else only where a rule judges it
 
 
 TRACES = (
-    Trace("luma, 0-1", "exposure_mean", "exposure"),
+    Trace("mean luma, 0-1", "exposure_luma", "exposure", True),
     Trace("share of clipped pixels", "exposure_clipped_share", "exposure"),
-    Trace("difference to the frame before", "freeze_absdiff", "freeze"),
-    Trace("motion, frame heights per second", "motion_speed", "motion"),
+    Trace("difference to the frame before", "freeze_absdiff", "freeze", True),
+    Trace("motion, frame heights per second", "motion_speed", "motion", True),
     Trace("darkest edge strip, 0-255", "border_luma_min", "border"),
     Trace("colour variance", "grey_variance", "grey"),
 )
 
 
-def timelines(series: list[SourceSeries], manifest: dict[str, Any]) -> Section | None:
-    """One chart a source; None if nothing was measured."""
-    charts = [chart for chart in (_chart(one, manifest.get("recipe") or {}) for one in series) if chart]
+def timelines(series: list[SourceSeries], manifest: dict[str, Any], pictures: dict[str, list[tuple[float, bytes]]]) -> Section | None:
+    """One chart a source, with what pictures there are of its clips (seconds into the clip, JPEG); None if nothing was measured."""
+    charts = [chart for chart in (_chart(one, manifest.get("recipe") or {}, pictures) for one in series) if chart]
     if not charts:
         return None
     legend = ('<p class="legend small"><i class="kept"></i>kept clip<i class="cond"></i>condition only<i class="reject"></i>rejected clip'
@@ -84,7 +85,7 @@ def limits_for(column: str, rules: list[dict[str, Any]]) -> tuple[Limit, ...]:
     )
 
 
-def _chart(one: SourceSeries, recipe: dict[str, Any]) -> str:
+def _chart(one: SourceSeries, recipe: dict[str, Any], pictures: dict[str, list[tuple[float, bytes]]]) -> str:
     all_pts = [p for s in one.segments for p in (s["frame_pts"] or [])]
     if len(all_pts) < 2:
         return ""
@@ -98,9 +99,10 @@ def _chart(one: SourceSeries, recipe: dict[str, Any]) -> str:
     bands = [Band(at(c["start_pts"]), at(c["end_pts"]), CSS.get(one.selections.get(c["clip_id"], {}).get("tier", ""), "well"), _band_label(one, c)) for c in one.clips]
     shots = {c["shot_index"]: c["start_pts"] for c in reversed(one.clips)}
     cuts = [float(at(pts)) for pts in sorted(shots.values()) if pts > origin]
+    frames = [Frame(float(at(c["start_pts"])) + t, jpeg) for c in one.clips for t, jpeg in pictures.get(c["clip_id"], [])]
     describe = f"Series of {one.source['relpath']}: " + ", ".join(p.label for p in panels)
     return (f'<div class="card timeline"><h3>{escape(one.source["relpath"])} <span class="soft small">{escape(facts(one.source, {}))}</span></h3>'
-            f"{timeline(panels, bands, cuts, float(max(at(end), at(all_pts[-1]))), describe)}</div>")
+            f"{timeline(panels, bands, cuts, float(max(at(end), at(all_pts[-1]))), describe, frames)}</div>")
 
 
 def _panels(segments: list[dict[str, Any]], recipe: dict[str, Any], at: Any) -> list[Panel]:
@@ -111,7 +113,9 @@ def _panels(segments: list[dict[str, Any]], recipe: dict[str, Any], at: Any) -> 
     panels = [Panel("content difference", at(pts), values, limits)]
     for trace in TRACES:
         pts, values = stitch(segments, trace.column, trace.meter)
-        panels.append(Panel(trace.label, at(pts), values, limits_for(trace.column, recipe.get("rules", []))))
+        limits = limits_for(trace.column, recipe.get("rules", []))
+        if limits or trace.is_always_drawn:
+            panels.append(Panel(trace.label, at(pts), values, limits))
     return panels
 
 

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Still images (JPEG, PNG, WebP, AVIF) as one-frame sources, by Pillow."""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reelmill.media import MAX_PIXELS, MediaError, open_bytes
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def read_image(uri: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A still image as uint8 RGB [H, W, 3], turned by its EXIF orientation; transparency is laid on black.
+
+    Args:
+        size: (height, width) as displayed; null: native. Scaled by area averaging.
+
+    Raises:
+        MediaError: not a readable image, or too large.
+        FileNotFoundError, OSError: storage failed.
+    """
+    from PIL import Image, ImageOps
+
+    with open_image(uri) as image:
+        picture = ImageOps.exif_transpose(image)
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA").convert("RGBa")
+        picture = picture.convert("RGB")
+    if size is not None and size != (picture.height, picture.width):
+        shrinks = size[0] < picture.height
+        picture = picture.resize(size[::-1], Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+    return np.asarray(picture)
+
+
+@contextmanager
+def open_image(uri: str | Path) -> "Iterator[Image.Image]":
+    """The opened (not yet decoded) image; what the file is guilty of inside the block becomes MediaError."""
+    from PIL import Image, UnidentifiedImageError
+
+    with open_bytes(uri) as file:
+        try:
+            with Image.open(file) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise MediaError(f"{uri}: image of {image.width}x{image.height} pixels, more than the limit of "
+                                     f"{MAX_PIXELS} pixels")
+                yield image
+        except UnidentifiedImageError as error:
+            raise MediaError(f"{uri}: not a readable image; copy it again or remove it") from error
+        except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
+            if isinstance(error, MediaError) or getattr(file, "failure", None) is not None:
+                raise
+            raise MediaError(f"{uri}: damaged image: {error}; copy it again or remove it") from error
