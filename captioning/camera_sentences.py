@@ -9,9 +9,9 @@ import math
 
 from captioning.engines import ClipFacts
 from captioning.sentences import Sentence
-from captioning.wording import about, bound, listed, trimmed
+from captioning.wording import about, bound, listed, part_of, trimmed
 
-CAMERA_GATE = ("camera_inlier_share_mean", "fps")
+CAMERA_GATE = ("camera_inlier_share_mean", "fps", "duration_s")
 CAMERA = {  # column -> name of its bounds
     "camera_pan_median": "shift", "camera_tilt_median": "shift", "camera_zoom_median": "zoom",
     "camera_roll_median": "roll", "camera_shake": "shake",
@@ -31,9 +31,10 @@ VIEW_VERBS = (
 
 
 def _camera_is_known(facts: ClipFacts, *columns: str) -> bool:
-    if not facts.known(*CAMERA_GATE, *columns) or facts.get("fps") < bound("fps"):
+    if not facts.known(*CAMERA_GATE, *columns):
         return False
-    return facts.get("camera_inlier_share_mean") >= bound("camera_inliers")
+    gates = (("fps", "fps"), ("duration_s", "camera_s"), ("camera_inlier_share_mean", "camera_inliers"))
+    return all(facts.get(column) >= bound(name) for column, name in gates)
 
 
 def _speed(facts: ClipFacts, column: str) -> float | None:
@@ -134,4 +135,4 @@ def freeze(facts: ClipFacts) -> Sentence | None:
     share = facts.get("freeze_share")
     if share is None or share < bound("freeze"):
         return None
-    return Sentence(f"{about(share).capitalize()} of the frames repeat the frame before them.", ("freeze_share",))
+    return Sentence(f"{part_of(share, 'frames')} repeat the frame before them.", ("freeze_share",))

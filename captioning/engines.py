@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -110,8 +111,10 @@ def columns_of(*names: str) -> tuple[Column, ...]:
 
 
 def engine_class(name: str) -> type[CaptionEngine]:
-    """The engine called `name`. Raises ValueError, naming the known ones, if there is none."""
+    """The engine called `name`. Raises ValueError with the nearest known name."""
     if name not in ENGINES:
-        raise ValueError(f"captions.engine is {name!r}; known engines: {', '.join(ENGINES)}")
+        near = get_close_matches(name, ENGINES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(ENGINES)}"
+        raise ValueError(f"captions.engine is {name!r}; {hint}")
     module, _, attribute = ENGINES[name].partition(":")
     return getattr(import_module(module), attribute)

@@ -7,7 +7,7 @@ Levels and colours are code values; those of HDR video are neither brightness no
 from dataclasses import dataclass
 
 from captioning.engines import ClipFacts
-from captioning.wording import about, aspect, bound, listed, quoted, seconds, trimmed
+from captioning.wording import about, aspect, bound, listed, part_of, quoted, seconds, trimmed
 
 FRAME = ("width_px", "height_px", "pixel_aspect")
 
@@ -130,7 +130,7 @@ def _clipped(facts: ClipFacts, column: str, end: str) -> Sentence | None:
     share = facts.get(column)
     if share is None or share < bound("clipped"):
         return None
-    return Sentence(f"{about(share).capitalize()} of the pixels are {end} or nearly {end}.", (column,))
+    return Sentence(f"{part_of(share, 'pixels')} are {end} or nearly {end}.", (column,))
 
 
 def grey_word(facts: ClipFacts) -> Sentence | None:

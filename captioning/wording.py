@@ -19,6 +19,7 @@ class Bound:
 BOUNDS = {
     # Camera and motion. Tripod shots measured 0.000-0.003 heights/s of pan, tilt and shake on the 270-row proxy.
     "fps": Bound(8.0, "frames per second", "below it, neighbouring frames are too far apart for the flow"),
+    "camera_s": Bound(1.0, "seconds", "four samples of the meter; from one or two, nothing looks like a spread"),
     "camera_inliers": Bound(0.6, "share", "with fewer, too much of the picture moves otherwise: no word on the camera"),
     "shift_still": Bound(0.01, "frame heights/s", "0.1 proxy pixel a frame at 30 fps: three times a tripod"),
     "shift_moving": Bound(0.02, "frame heights/s", "twice shift_still; in between nothing is said"),
@@ -71,6 +72,12 @@ def about(share: float) -> str:
     """`about 12%`, or `less than 1%`."""
     text = percent(share)
     return text if text.startswith("less") else f"about {text}"
+
+
+def part_of(share: float, things: str) -> str:
+    """`About 12% of the frames`, `Nearly all of the frames`, `All of the frames`: begins a sentence."""
+    amount = "all" if share >= 1 else "nearly all" if share >= 0.995 else about(share)
+    return f"{amount.capitalize()} of the {things}"
 
 
 def trimmed(value: float, digits: int) -> str:

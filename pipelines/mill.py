@@ -104,7 +104,8 @@ class Mill:
                         self._save()
         finally:
             self._save()
-            self.log.flush()
+            if self.manifest:
+                self.log.flush()
 
     def _steps(self) -> dict[str, Callable[[], None]]:
         return {
@@ -286,7 +287,7 @@ class Mill:
         models = self.model_scores if self.plan.models else None
         captions = self.captions if self.plan.caption else None
         return unit_tasks.SelectUnit(
-            self.sources, self.clips, self.scores, models, captions, self.selection, self.plan, gate
+            self.sources, self.series, self.clips, self.scores, models, captions, self.selection, self.plan, gate
         )
 
     def _kept_rows(self, gate: str, unit: int) -> pa.Table:
@@ -311,8 +312,6 @@ class Mill:
             ))
 
     def _pack(self) -> None:
-        from pipelines.views import write_view
-
         for operator in self.plan.tokenizers:
             spec_id = operator.spec.spec_id
             task = unit_tasks.PackUnit(
@@ -322,8 +321,15 @@ class Mill:
             self._unit_tasks("pack", task, self._units(self.clips))
             unit_tasks.write_spec(self.store, f"shards/{spec_id}", operator)
             self._remember("shards", f"shards/{spec_id}")
-        if self.plan.tokenizers:
+        self.publish()
+
+    def publish(self) -> None:
+        """Writes the view over the shards there are and the tables of this plan, and makes it the latest."""
+        from pipelines.views import write_view
+
+        if self.manifest["tables"]["shards"]:
             self.manifest["view"] = write_view(self.store, self.manifest)
+            self._save()
 
     def _remember(self, kind: str, rel: str) -> None:
         if rel not in self.manifest["tables"][kind]:

@@ -10,6 +10,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -129,8 +130,9 @@ def _row_groups(rows: list[int], buckets: list[str], sizes: list[int], group_byt
 def _file(table: pa.Table, groups: list[list[int]], schema: pa.Schema) -> bytes:
     plain = [column.name for column in SHARD_KEYS]
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, schema, compression="zstd", compression_level=3, use_dictionary=plain,
-                          write_statistics=plain, version="2.6", data_page_version="1.0") as writer:
+    options: dict[str, Any] = {"use_dictionary": plain, "write_statistics": plain}
+    with pq.ParquetWriter(sink, schema, compression="zstd", compression_level=3, version="2.6",
+                          data_page_version="1.0", **options) as writer:
         for group in groups:
             part = table.take(pa.array(group, pa.int64())).combine_chunks()
             writer.write_table(part.replace_schema_metadata(schema.metadata), row_group_size=len(group))

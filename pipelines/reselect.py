@@ -54,6 +54,7 @@ def reselect(out: str, recipe_name: str | None, overrides: Sequence[str]) -> Non
     before = kept_clips(store, manifest["tables"].get("selection"))
     mill = Mill(plan, Options(input=None, out=out, only="select"), RunProgress(), argv=["select", out, *overrides])
     mill.run()
+    mill.publish()  # the new decisions over the shards there are: readers see them at once
     after = kept_clips(store, mill.selection.rel)
     console = Console()
     console.print(outcome_table(mill.outcome()))

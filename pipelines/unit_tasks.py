@@ -111,6 +111,7 @@ class SelectUnit:
     """The selection of a unit over whatever scores exist, and the rows that dearer rounds work on."""
 
     sources: Ledger
+    series: Ledger
     clips: Ledger
     scores: Ledger
     models: Ledger | None
@@ -132,7 +133,7 @@ class SelectUnit:
         return table.num_rows
 
     def _inputs(self, unit: int) -> list[str]:
-        inputs = [self.sources.content(unit), self.clips.content(unit), self.scores.content(unit)]
+        inputs = [self.sources.content(unit), self.series.content(unit), self.clips.content(unit), self.scores.content(unit)]
         for table in (self.models, self.captions):
             if table is not None and table.stamp(unit) is not None:
                 inputs.append(table.content(unit))
@@ -142,10 +143,27 @@ class SelectUnit:
         """Selection of the unit up to `gate`, as a polars DataFrame."""
         import polars as pl
 
-        from pipelines.select import decide_unit
+        from pipelines.select import decide_sources, decide_unit
 
-        sources = pl.DataFrame(pl.from_arrow(self.sources.read(unit)))
-        return decide_unit(sources, self._scores(unit), self.plan.rules, gate=self.gate, split=self.plan.split)
+        sources = self._sources(unit)
+        decided = decide_unit(sources, self._scores(unit), self.plan.rules, gate=self.gate, split=self.plan.split)
+        undecodable = decide_sources(self._undecodable(unit, sources), (), split=self.plan.split)
+        of_measure = pl.element().struct.with_fields(gate=pl.lit("measure"))
+        return pl.concat([undecodable.with_columns(pl.col("reasons").list.eval(of_measure)), decided])
+
+    def _undecodable(self, unit: int, sources: Any) -> Any:
+        """Sources that opened but gave no series at all, with the error of their first segment."""
+        import polars as pl
+
+        series = pl.DataFrame(pl.from_arrow(self.series.read(unit, ["source_id", "segment_index", "error_kind"])))
+        failed = (
+            series.sort("source_id", "segment_index")
+            .group_by("source_id", maintain_order=True)
+            .agg(kind=pl.col("error_kind").first(), is_all=pl.col("error_kind").is_not_null().all())
+            .filter("is_all")
+        )
+        joined = sources.filter(pl.col("error_kind").is_null()).join(failed, on="source_id", how="inner")
+        return joined.with_columns(error_kind="kind")
 
     def _scores(self, unit: int) -> Any:
         import polars as pl
@@ -176,12 +194,12 @@ class SelectUnit:
         kept = pl.DataFrame({"clip_id": self.kept_ids(unit)}, schema={"clip_id": pl.String})
         clips = pl.DataFrame(pl.from_arrow(self.clips.read(unit)))
         rows = kept.join(clips, on="clip_id", how="left", maintain_order="left")
-        for table, key in ((self._scores(unit), "clip_id"), (self._plain_sources(unit), "source_id")):
+        for table, key in ((self._scores(unit), "clip_id"), (self._sources(unit), "source_id")):
             fresh = [name for name in table.columns if name == key or name not in rows.columns]
             rows = rows.join(table.select(fresh), on=key, how="left", maintain_order="left")
         return _narrow(rows.drop("error_kind", "error", strict=False).to_arrow())
 
-    def _plain_sources(self, unit: int) -> Any:
+    def _sources(self, unit: int) -> Any:
         import polars as pl
 
         return pl.DataFrame(pl.from_arrow(self.sources.read(unit)))

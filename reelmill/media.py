@@ -194,7 +194,15 @@ class Media:
     def packets(self) -> "Iterator[av.Packet]":
         """Packets of the video stream from here on; the last one is empty and flushes the decoder."""
         self._is_fresh = False
-        return self.container.demux(self.stream)
+        try:
+            yield from self.container.demux(self.stream)
+        except IndexError:  # PyAV 18, after our last packet: a stream that turned up while reading (damaged MPEG-TS)
+            return
+
+    def seek(self, pts: int) -> None:
+        """To a key packet, as the container guesses, at or before `pts`. Raises av.error.FFmpegError, OSError."""
+        self._is_fresh = False
+        self.container.seek(pts, stream=self.stream, backward=True)
 
     def rewind(self) -> None:
         """To the first packet, by opening the file again: sure in every container, unlike seeking to the start."""

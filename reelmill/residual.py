@@ -11,6 +11,7 @@ Shapes: ids_thw; latents_THWC with C latent channels on the finest grid; frames_
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,7 +95,7 @@ class ResidualCodebook:
                 codes = tuple(arrays[f"codes_{k}"] for k in range(len(meta["reduces"])))
                 book = ResidualCodebook(arrays["forward_PC"], arrays["inverse_CP"], meta["forward_shift"],
                                         meta["inverse_shift"], codes, tuple(meta["reduces"]), meta["config"])
-        except (KeyError, OSError, EOFError) as error:
+        except (KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"not a codebook of a linear residual tokenizer: {error!r}") from error
         book.check()
         return book
@@ -185,7 +186,9 @@ def downsample(latent_HWC: np.ndarray, by: int) -> np.ndarray:
         return latent_HWC
     rows, columns = (np.arange(0, size, by) for size in latent_HWC.shape[:2])
     sums = np.add.reduceat(np.add.reduceat(latent_HWC, rows, axis=0), columns, axis=1)
-    counts = np.outer(*(np.diff(np.append(edges, size)) for edges, size in zip((rows, columns), latent_HWC.shape)))
+    heights = np.diff(np.append(rows, latent_HWC.shape[0]))
+    widths = np.diff(np.append(columns, latent_HWC.shape[1]))
+    counts = np.outer(heights, widths)
     return np.rint(sums / counts[..., None].astype(FLOAT))
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reelmill.torch_data import ShardLoader
 
 KEYS = ("clip_id", "source_id", "window_index", "aug_id", "frame_pts", "time_base_num", "time_base_den")
-CONDITIONS = ("effective_fps", "in_t", "in_h", "in_w", "crop_box", "source_width_px", "source_height_px")
+CONDITIONS = ("effective_fps", "in_t", "in_h", "in_w", "crop_box", "source_width_px", "source_height_px", "psnr_db")
 OPEN_THREADS = 8
 
 

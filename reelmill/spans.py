@@ -155,7 +155,7 @@ def _decoded(media: Media, target: int | None, start_pts: int | None) -> Iterato
         media.rewind()
     else:
         try:
-            media.container.seek(target, stream=media.stream, backward=True)
+            media.seek(target)
         except FFmpegError as error:
             media.check_reads()
             raise _TooLate(f"seek to {target} fails: {error}") from error

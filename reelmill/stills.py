@@ -14,6 +14,9 @@ from reelmill.media import MAX_PIXELS, MediaError, open_bytes
 if TYPE_CHECKING:
     from PIL import Image
 
+# What Pillow and the libraries below it raise on damaged files; libavif gives plain RuntimeErrors.
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, struct.error)
+
 
 def read_image(uri: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A still image as uint8 RGB [H, W, 3], turned by its EXIF orientation; transparency is laid on black.
@@ -34,7 +37,7 @@ def read_image(uri: str | Path, size: tuple[int, int] | None = None) -> np.ndarr
         picture = picture.convert("RGB")
     if size is not None and size != (picture.height, picture.width):
         shrinks = size[0] < picture.height
-        picture = picture.resize(size[::-1], Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
     return np.asarray(picture)
 
 
@@ -52,7 +55,7 @@ def open_image(uri: str | Path) -> "Iterator[Image.Image]":
                 yield image
         except UnidentifiedImageError as error:
             raise MediaError(f"{uri}: not a readable image; copy it again or remove it") from error
-        except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        except (*_DAMAGE, Image.DecompressionBombError) as error:
             if isinstance(error, MediaError) or getattr(file, "failure", None) is not None:
                 raise
             raise MediaError(f"{uri}: damaged image: {error}; copy it again or remove it") from error

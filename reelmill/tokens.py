@@ -342,7 +342,7 @@ def pack(stream: Stream, scale: int, values: np.ndarray) -> bytes:
         ValueError: an id outside the vocabulary.
     """
     dtype, vocab = stream.dtype(scale), stream.vocab_of(scale)
-    if stream.kind == "ids" and values.size and not (0 <= int(values.min()) and int(values.max()) < (vocab or 0)):
+    if stream.kind == "ids" and values.size and not (int(values.min()) >= 0 and int(values.max()) < (vocab or 0)):
         raise ValueError(f"{stream.column(scale)}: ids {values.min()}..{values.max()} outside 0..{(vocab or 0) - 1}")
     if stream.store_dtype == "bfloat16":
         raw = np.ascontiguousarray(values, "<f4").view("<u4")

@@ -50,10 +50,15 @@ class ShardLoader:
         batch_size: samples per rank and step.
         num_workers: processes; started by spawn on S3, whose clients do not survive a fork.
         options: further arguments of DataLoader.
+
+    Raises:
+        ValueError: `persistent_workers`.
     """
 
     def __init__(self, dataset: Readable, batch_size: int, *, num_workers: int = 0, drop_last: bool = False,
                  **options: Any) -> None:
+        if options.get("persistent_workers"):
+            raise ValueError("persistent_workers keeps copies that do not see load_state_dict; leave it off")
         self.dataset, self.batch_size = dataset, batch_size
         if num_workers and is_s3(dataset.view.store.root):
             options.setdefault("multiprocessing_context", "spawn")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from captioning.camera_sentences import CAMERA, SPREADS
 from captioning.engines import CaptionResult, ClipFacts
 from captioning.measured import PARTS, MeasuredEngine
-from captioning.wording import BOUNDS, about, aspect, listed, seconds, trimmed
+from captioning.wording import BOUNDS, about, aspect, listed, part_of, seconds, trimmed
 from reelmill.tables import CAPTION_TEXTS
 
 ENGINE = MeasuredEngine()
@@ -128,6 +128,7 @@ def test_a_tripod_shot_in_full():
     ({"camera_inlier_share_mean": 0.4}, None),
     ({"camera_inlier_share_mean": None}, None),
     ({"fps": 1.0}, None),
+    ({"duration_s": 0.3}, None),
     ({"camera_roll_median": None}, None),                               # then not known to be static
 ])
 def test_camera_words(changes, said):
@@ -226,6 +227,8 @@ def test_the_camera_columns_have_their_bounds():
 def test_numbers_are_written_as_people_write_them():
     assert [about(share) for share in (0.0, 0.0099, 0.01, 0.0341, 0.0996, 0.124, 1.2)] == [
         "less than 1%", "less than 1%", "about 1%", "about 3.4%", "about 10%", "about 12%", "about 120%"]
+    assert [part_of(share, "frames") for share in (0.42, 0.996, 1.0)] == [
+        "About 42% of the frames", "Nearly all of the frames", "All of the frames"]
     assert [seconds(value) for value in (4.0, 4.26, 1.0, 0.5, 0.04, 61.98)] == [
         "4 seconds", "4.3 seconds", "1 second", "0.5 seconds", "0.04 seconds", "62 seconds"]
     assert [trimmed(value, 2) for value in (30.0, 29.97003, 23.976, 10.0)] == ["30", "29.97", "23.98", "10"]

@@ -51,7 +51,9 @@ def autoscaling_config(ray_job: dict[str, Any]) -> dict[str, Any]:
     """What Ray's autoscaler makes of the job's cluster."""
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
-    return _derive_autoscaling_config_from_ray_cr({"metadata": ray_job["metadata"], "spec": ray_job["spec"]["rayClusterSpec"]})
+    return _derive_autoscaling_config_from_ray_cr(
+        {"metadata": ray_job["metadata"], "spec": ray_job["spec"]["rayClusterSpec"]}
+    )
 
 
 def test_launcher_passes_rays_schema(launcher: dict[str, Any]) -> None:

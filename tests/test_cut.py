@@ -112,6 +112,7 @@ def test_decision_rule_equals_pyscenedetect_on_wild_scores(seed: int) -> None:
     levels = np.where(rng.random(300) < 0.12, rng.integers(0, 255, 300), 0).cumsum() % 256
     frames = [np.full((4, 4, 3), level, np.uint8) for level in levels]
     scores = np.abs(np.diff(levels.astype(float), prepend=levels[0])) / 3
+    scores[0] = np.nan  # unknown, which PySceneDetect takes for 0
     follows = np.arange(300) > 0
     for theirs, ours in (
         (ContentDetector(threshold=20, min_scene_len=9), DetectorConfig(threshold=20.0, min_shot_frames=9)),
@@ -151,6 +152,13 @@ def test_a_lost_segment_leaves_a_hole_and_no_clip_spans_it() -> None:
     assert spans(clips) == [(0, 30), (60, 90)]
     assert clips["seek_pts"].to_pylist() == [0, 60]
     assert cut(made([0.0] * 90, borders=(30, 60), lost=(0, 1, 2))).num_rows == 0
+
+
+def test_cuts_after_a_hole_lie_where_the_scores_say() -> None:
+    scores = [0.0] * 90
+    scores[75] = 90
+    assert spans(cut(made(scores, borders=(30, 60), lost=(1,)), detector=DetectorConfig(min_shot_frames=10))) == [
+        (0, 30), (60, 75), (75, 90)]
 
 
 def test_stitched_series_knows_holes() -> None:

@@ -3,6 +3,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,8 @@ from operators.video import read_frames
 from tests.videos import texture, write_video
 
 SIZE = 32
-VISION = {"image_size": SIZE, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
-TEXT = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
+VISION: Any = {"image_size": SIZE, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+TEXT: Any = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,7 +46,7 @@ def _pts(path: Path) -> list[int]:
     import av
 
     with av.open(str(path)) as container:
-        return [frame.pts for frame in container.decode(video=0)]
+        return [frame.pts for frame in container.decode(video=0) if frame.pts is not None]
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,8 @@ def test_open_clip_equals_its_own_call(clips, open_clip_folder):
     import torch
     from PIL import Image
 
-    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{open_clip_folder}")
+    loaded: Any = open_clip.create_model_from_pretrained(f"local-dir:{open_clip_folder}")
+    model, preprocess = loaded
     model.eval()
     table = _run(Embedding(backend="open_clip", model=f"local-dir:{open_clip_folder}"), clips)
     for row, got in zip(clips.to_pylist(), table["embedding"].to_pylist(), strict=True):
@@ -162,12 +164,13 @@ def test_a_checkpoint_file_of_a_named_architecture_equals_open_clips_own_call(cl
     config = json.loads((open_clip_folder / "open_clip_config.json").read_text())["model_cfg"]
     (tmp_path / "tiny-reel.json").write_text(json.dumps(config))
     open_clip.add_model_config(tmp_path / "tiny-reel.json")
-    network = open_clip.create_model_from_pretrained(f"local-dir:{open_clip_folder}", return_transform=False)
+    network: Any = open_clip.create_model_from_pretrained(f"local-dir:{open_clip_folder}", return_transform=False)
     weights = tmp_path / "weights.pt"
     torch.save(network.state_dict(), weights)
     operator = Embedding(backend="open_clip", model="tiny-reel", weights=str(weights), num_frames=1)
     got = _run(operator, clips)["embedding"].to_pylist()
-    model, preprocess = open_clip.create_model_from_pretrained("tiny-reel", pretrained=str(weights))
+    loaded: Any = open_clip.create_model_from_pretrained("tiny-reel", pretrained=str(weights))
+    model, preprocess = loaded
     for row, vector in zip(clips.to_pylist(), got, strict=True):
         frame_HWC = _small_frames(row, 1)[0]
         with torch.no_grad():

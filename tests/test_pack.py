@@ -44,8 +44,11 @@ def test_bytes_do_not_depend_on_order_duplicates_or_pieces(seed: int) -> None:
 def test_duplicates_that_differ_are_settled_the_same_way() -> None:
     """Tokens of an inexact model may differ between two tries of the same row."""
     table = token_rows(CLIPS[:1])
-    other = table.set_column(table.schema.get_field_index("effective_fps"), table.schema.field("effective_fps"),
-                             pa.array([25.0] * table.num_rows, pa.float32()))
+    other = table.set_column(
+        table.schema.get_field_index("effective_fps"),
+        table.schema.field("effective_fps"),
+        pa.array([25.0] * table.num_rows, pa.float32()),
+    )
     assert packed(pa.concat_tables([table, other])) == packed(pa.concat_tables([other, table]))
 
 
@@ -62,7 +65,9 @@ def test_seed_and_generation() -> None:
 def test_row_groups_hold_one_bucket_and_windows_stand_together() -> None:
     files = packed(token_rows(CLIPS))
     places = [shard_place(name) for name in files]
-    assert places == [(0, 0, piece) for piece in reversed(range(len(files)))], "the first piece completes the generation"
+    assert places == [(0, 0, piece) for piece in reversed(range(len(files)))], (
+        "the first piece completes the generation"
+    )
     seen: list[str] = []
     for data in files.values():
         file = read(data)
@@ -115,7 +120,10 @@ def test_view_names_files_tables_and_counts(tmp_path: Path) -> None:
     assert view.specs == {SPEC.spec_id: SPEC}
     assert view.units("clips") == [0, 1]
     assert {kind: view.table_paths(kind) for kind in ("selection", "captions", "scores")} == {
-        "selection": ["selection-bb"], "captions": ["captions/c0"], "scores": ["scores/measure-cc"]}
+        "selection": ["selection-bb"],
+        "captions": ["captions/c0"],
+        "scores": ["scores/measure-cc"],
+    }
 
 
 def test_a_new_selection_is_a_new_view_and_no_new_shard(tmp_path: Path) -> None:

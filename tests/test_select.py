@@ -273,6 +273,15 @@ def test_the_split_is_by_source() -> None:
     assert set(found.get_column("split")) == {"train", "val"}
 
 
+def test_the_benchmark_counts_what_a_looser_rule_admits() -> None:
+    from benchmarks.select_rows import measure
+
+    result = measure(3000)
+    assert result["rows"] == 3000
+    assert result["kept_before"] > 0
+    assert 0 < result["newly_admitted"] == result["kept_after"] - result["kept_before"]
+
+
 def test_no_rows() -> None:
     found = decide(clip_rows(), [rule(column="speed", min=1)], gate="captions")
     assert selection_table(found).num_rows == 0

@@ -29,21 +29,51 @@ SPECS = {
     "id_grid": (Stream("pixel", "ids", ONE, stride=(4, 8, 8), vocab=64000),),
     "residual": (Stream("pixel", "ids", RESIDUAL, stride=(4, 8, 8)),),
     "prefix": (Stream("pixel", "ids", PREFIX, vocab=64000),),
-    "bits": (Stream("pixel", "bits", ONE, stride=(4, 16, 16), bits=18), Stream("groups", "ids", ONE, stride=(4, 16, 16), groups=8, vocab=256)),
-    "latent": (Stream("pixel", "latent", ONE, stride=(4, 8, 8), groups=16, store_dtype="bfloat16", axes="GTHW",
-                      mean=((0.0,) * 16,), std=((1.5,) * 16,)),
-               Stream("pixel_logvar", "latent", ONE, stride=(4, 8, 8), role="logvar", groups=16, store_dtype="float16")),
-    "codebook_map": (Stream("map", "ids", ONE, stride=(1, 14, 14), vocab=32),
-                     Stream("centroids", "latent", (Scale(fixed=(1, 1, 32)),), role="codebook", groups=64, store_dtype="float32")),
+    "bits": (
+        Stream("pixel", "bits", ONE, stride=(4, 16, 16), bits=18),
+        Stream("groups", "ids", ONE, stride=(4, 16, 16), groups=8, vocab=256),
+    ),
+    "latent": (
+        Stream(
+            "pixel",
+            "latent",
+            ONE,
+            stride=(4, 8, 8),
+            groups=16,
+            store_dtype="bfloat16",
+            axes="GTHW",
+            mean=((0.0,) * 16,),
+            std=((1.5,) * 16,),
+        ),
+        Stream("pixel_logvar", "latent", ONE, stride=(4, 8, 8), role="logvar", groups=16, store_dtype="float16"),
+    ),
+    "codebook_map": (
+        Stream("map", "ids", ONE, stride=(1, 14, 14), vocab=32),
+        Stream("centroids", "latent", (Scale(fixed=(1, 1, 32)),), role="codebook", groups=64, store_dtype="float32"),
+    ),
 }
-COMBINE = {"id_grid": "single", "residual": "residual_sum", "prefix": "prefix_1d", "bits": "groups_concat",
-           "latent": "single", "codebook_map": "codebook_map"}
+COMBINE = {
+    "id_grid": "single",
+    "residual": "residual_sum",
+    "prefix": "prefix_1d",
+    "bits": "groups_concat",
+    "latent": "single",
+    "codebook_map": "codebook_map",
+}
 
 
 def make(name: str) -> TokenizerSpec:
     prefix = {"residual": "scale", "prefix": "token"}.get(name, "none")
-    return TokenizerSpec(name=name, family="vq", input=VIDEO, time=CAUSAL, streams=SPECS[name], combine=COMBINE[name],
-                         prefix=prefix, runtime={"dtype": "float32", "tile": [256, 256], "overlap": 32})
+    return TokenizerSpec(
+        name=name,
+        family="vq",
+        input=VIDEO,
+        time=CAUSAL,
+        streams=SPECS[name],
+        combine=COMBINE[name],
+        prefix=prefix,
+        runtime={"dtype": "float32", "tile": [256, 256], "overlap": 32},
+    )
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -53,14 +83,23 @@ def test_spec_goes_through_json_unchanged(name: str) -> None:
     assert again == spec
     assert again.spec_id == spec.spec_id
     assert spec_of_schema(shard_schema(spec)) == spec
-    assert len({spec.spec_id, again.spec_id}) == 1 and len(spec.spec_id) == 16
+    assert len({spec.spec_id, again.spec_id}) == 1
+    assert len(spec.spec_id) == 16
 
 
 CHANGES = {
-    "name": "other", "family": "fsq", "input": InputRule(multiple=32, heights=(360,)),
-    "time": TimeRule(unit=4, head=1, max_frames=33), "combine": "pyramid", "combine_rule": {"up": "nearest"},
-    "prefix": "none", "decode": {"kind": "x"}, "runtime": {"dtype": "bfloat16", "tile": [256, 256], "overlap": 32},
-    "weights_sha256": "00", "code_version": "2", "licence": "MIT",
+    "name": "other",
+    "family": "fsq",
+    "input": InputRule(multiple=32, heights=(360,)),
+    "time": TimeRule(unit=4, head=1, max_frames=33),
+    "combine": "pyramid",
+    "combine_rule": {"up": "nearest"},
+    "prefix": "none",
+    "decode": {"kind": "x"},
+    "runtime": {"dtype": "bfloat16", "tile": [256, 256], "overlap": 32},
+    "weights_sha256": "00",
+    "code_version": "2",
+    "licence": "MIT",
     "streams": (Stream("pixel", "ids", RESIDUAL[:2], stride=(4, 8, 8)),),
 }
 
@@ -71,7 +110,10 @@ def test_every_field_changes_the_spec_id() -> None:
     ids = {dataclasses.replace(spec, **{key: value}).spec_id for key, value in CHANGES.items()}
     assert spec.spec_id not in ids
     assert len(ids) == len(CHANGES)
-    tiles = {dataclasses.replace(spec, runtime=spec.runtime | {"tile": tile}).spec_id for tile in ([256, 256], [512, 512], None)}
+    tiles = {
+        dataclasses.replace(spec, runtime=spec.runtime | {"tile": tile}).spec_id
+        for tile in ([256, 256], [512, 512], None)
+    }
     assert len(tiles) == 3
 
 
@@ -102,12 +144,16 @@ def test_planned_shapes_and_bytes_are_those_of_the_payload(name: str) -> None:
         t, h, w, g = bucket.shapes[stream.column(k)]
         shape = (g, t, h, w) if stream.axes == "GTHW" else (t, h, w, g)
         high = 256 if stream.kind == "bits" else stream.vocab_of(k) or 0
-        values = rng.integers(0, high, shape) if stream.kind != "latent" else rng.standard_normal(shape).astype(np.float32)
+        values = (
+            rng.integers(0, high, shape) if stream.kind != "latent" else rng.standard_normal(shape).astype(np.float32)
+        )
         data = pack(stream, k, values)
         total += len(data)
         back = unpack(stream, k, data, (t, h, w, g))
         if stream.kind == "latent":
-            np.testing.assert_allclose(back.reshape(shape), values, rtol=2**-8 if stream.store_dtype == "bfloat16" else 2**-10, atol=1e-4)
+            np.testing.assert_allclose(
+                back.reshape(shape), values, rtol=2**-8 if stream.store_dtype == "bfloat16" else 2**-10, atol=1e-4
+            )
         else:
             np.testing.assert_array_equal(back.reshape(shape), values)
     assert total == bucket.num_bytes
@@ -116,7 +162,11 @@ def test_planned_shapes_and_bytes_are_those_of_the_payload(name: str) -> None:
 def test_payload_shapes_by_hand() -> None:
     (bucket,) = make("residual").plan(17, 360, 640, 30.0).buckets
     assert bucket.bucket == "17x352x640"
-    assert bucket.shapes == {"tokens_pixel_s0": (5, 11, 20, 1), "tokens_pixel_s1": (5, 22, 40, 1), "tokens_pixel_s2": (5, 44, 80, 1)}
+    assert bucket.shapes == {
+        "tokens_pixel_s0": (5, 11, 20, 1),
+        "tokens_pixel_s1": (5, 22, 40, 1),
+        "tokens_pixel_s2": (5, 44, 80, 1),
+    }
     assert bucket.num_tokens == 5 * (220 + 880 + 3520)
     assert bucket.num_bytes == 5 * (220 + 2 * 880 + 4 * 3520)
     bits = 5 * (220 * 8 + 880 * 12 + 3520 * np.log2(100_000))
@@ -166,20 +216,24 @@ def test_resampling_takes_the_nearest_frame_and_never_one_twice() -> None:
     assert rule.choose(uneven) == (0, 1, 3, 4, 5)
     slow = tuple(i / 5 for i in range(6))
     assert rule.choose(slow) == tuple(range(6))
-    assert rule.effective_fps(30.0) == 10.0 and rule.effective_fps(5.0) == 5.0
+    assert rule.effective_fps(30.0) == 10.0
+    assert rule.effective_fps(5.0) == 5.0
     assert make("id_grid").plan(60, 360, 640, 30.0).effective_fps == 30.0
 
 
-@pytest.mark.parametrize(("width", "height", "size", "expected"), [
-    (3840, 2160, 2160, (2160, 3840, (0, 0, 3840, 2160))),
-    (1920, 1080, 1080, (1072, 1920, (0, 4, 1920, 1072))),
-    (3840, 2160, 720, (720, 1280, (0, 0, 3840, 2160))),
-    (2160, 3840, 720, (1280, 720, (0, 0, 2160, 3840))),
-    (640, 360, 360, (352, 640, (0, 4, 640, 352))),
-    (4096, 2160, 2160, (2160, 3840, (128, 0, 3840, 2160))),
-    (1008, 756, 720, (720, 960, (0, 0, 1008, 756))),
-    (320, 180, 360, (176, 320, (0, 2, 320, 176))),
-])
+@pytest.mark.parametrize(
+    ("width", "height", "size", "expected"),
+    [
+        (3840, 2160, 2160, (2160, 3840, (0, 0, 3840, 2160))),
+        (1920, 1080, 1080, (1072, 1920, (0, 4, 1920, 1072))),
+        (3840, 2160, 720, (720, 1280, (0, 0, 3840, 2160))),
+        (2160, 3840, 720, (1280, 720, (0, 0, 2160, 3840))),
+        (640, 360, 360, (352, 640, (0, 4, 640, 352))),
+        (4096, 2160, 2160, (2160, 3840, (128, 0, 3840, 2160))),
+        (1008, 756, 720, (720, 960, (0, 0, 1008, 756))),
+        (320, 180, 360, (176, 320, (0, 2, 320, 176))),
+    ],
+)
 def test_buckets_by_hand(width: int, height: int, size: int, expected: tuple[int, int, tuple[int, ...]]) -> None:
     (fit,) = buckets_of(height, width, (size,), 16)
     assert (fit.height_px, fit.width_px, fit.crop_box) == expected
@@ -194,8 +248,12 @@ def test_buckets_never_enlarge_and_stay_inside() -> None:
             assert fit.height_px <= fit.scaled_height_px <= height
             assert fit.width_px <= fit.scaled_width_px <= width
             x, y, w, h = fit.crop_box
-            assert 0 <= x and 0 <= y and x + w <= width and y + h <= height
+            assert x >= 0
+            assert y >= 0
+            assert x + w <= width
+            assert y + h <= height
             assert 0 <= fit.top_px <= fit.scaled_height_px - fit.height_px
-            assert w >= fit.width_px - 1 and h >= fit.height_px - 1
+            assert w >= fit.width_px - 1
+            assert h >= fit.height_px - 1
     with pytest.raises(ValueError, match="12x400 are smaller than 16"):
         buckets_of(400, 12, (360,), 16)

@@ -16,10 +16,20 @@ from reelmill.tables import CAPTION_TEXTS, CAPTIONS, CLIPS, SELECTION, SOURCES
 from reelmill.tokens import InputRule, Scale, Stream, TimeRule, TokenizerSpec, pack, shard_schema
 
 SPEC = TokenizerSpec(
-    name="random", family="rvq", input=InputRule(multiple=16), time=TimeRule(unit=4, head=1, max_frames=5),
-    streams=(Stream("pixel", "ids", tuple(Scale(reduce=(1, by, by), vocab=vocab) for by, vocab in ((4, 200), (2, 4000), (1, 4000))),
-                    stride=(4, 8, 8)),),
-    combine="residual_sum", prefix="scale",
+    name="random",
+    family="rvq",
+    input=InputRule(multiple=16),
+    time=TimeRule(unit=4, head=1, max_frames=5),
+    streams=(
+        Stream(
+            "pixel",
+            "ids",
+            tuple(Scale(reduce=(1, by, by), vocab=vocab) for by, vocab in ((4, 200), (2, 4000), (1, 4000))),
+            stride=(4, 8, 8),
+        ),
+    ),
+    combine="residual_sum",
+    prefix="scale",
 )
 SIZES = ((64, 64), (128, 96))
 
@@ -37,10 +47,19 @@ def token_rows(clips: list[dict[str, Any]], windows: int = 2, sizes: tuple[tuple
                 rng = np.random.default_rng([int(clip["clip_id"][:8], 16), window, height])
                 row = {
                     **{k: clip[k] for k in ("clip_id", "source_id", "time_base_num", "time_base_den")},
-                    "window_index": window, "bucket": f"5x{height}x{width}", "aug_id": "none",
-                    "frame_pts": list(range(5 * window, 5 * window + 5)), "effective_fps": 30.0, "in_t": 5, "in_h": height,
-                    "in_w": width, "crop_box": [0, 0, width, height], "source_width_px": 200, "source_height_px": 150,
-                    "num_tail_frames_unused": 0, "psnr_db": [20.0, 25.0, 30.0] if window == 0 else None,
+                    "window_index": window,
+                    "bucket": f"5x{height}x{width}",
+                    "aug_id": "none",
+                    "frame_pts": list(range(5 * window, 5 * window + 5)),
+                    "effective_fps": 30.0,
+                    "in_t": 5,
+                    "in_h": height,
+                    "in_w": width,
+                    "crop_box": [0, 0, width, height],
+                    "source_width_px": 200,
+                    "source_height_px": 150,
+                    "num_tail_frames_unused": 0,
+                    "psnr_db": [20.0, 25.0, 30.0] if window == 0 else None,
                 }
                 for stream, k in SPEC.columns():
                     shape = stream.shape(k, SPEC.time, 5, height, width)
@@ -55,30 +74,65 @@ def clip_rows(unit: int, sources: int, clips: int) -> list[dict[str, Any]]:
     for s in range(sources):
         source = source_name(unit, s)
         for c in range(clips):
-            rows.append({
-                "clip_id": clip_id(source, 10 * c, 10 * c + 10, 1, 30), "source_id": source, "clip_index": c, "shot_index": c,
-                "start_pts": 0, "end_pts": 10, "time_base_num": 1, "time_base_den": 30, "seek_pts": 0,
-                "frame_pts": list(range(10)), "num_frames": 10, "start_s": c / 3, "duration_s": 1 / 3, "fps": 30.0,
-                "length_class": "short", "is_trimmed": False, "split": split_of(source, 0.2),
-            })
+            rows.append(
+                {
+                    "clip_id": clip_id(source, 10 * c, 10 * c + 10, 1, 30),
+                    "source_id": source,
+                    "clip_index": c,
+                    "shot_index": c,
+                    "start_pts": 0,
+                    "end_pts": 10,
+                    "time_base_num": 1,
+                    "time_base_den": 30,
+                    "seek_pts": 0,
+                    "frame_pts": list(range(10)),
+                    "num_frames": 10,
+                    "start_s": c / 3,
+                    "duration_s": 1 / 3,
+                    "fps": 30.0,
+                    "length_class": "short",
+                    "is_trimmed": False,
+                    "split": split_of(source, 0.2),
+                }
+            )
     return rows
 
 
 def selection_rows(clips: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Every fifth clip is condition_only, every seventh rejected; one source was rejected before it was decoded."""
-    rows: list[dict[str, Any]] = [{"clip_id": None, "source_id": "f" * 32, "tier": "reject", "split": "train", "decided_gate": "header", "reasons": []}]
+    rows: list[dict[str, Any]] = [
+        {
+            "clip_id": None,
+            "source_id": "f" * 32,
+            "tier": "reject",
+            "split": "train",
+            "decided_gate": "header",
+            "reasons": [],
+        }
+    ]
     for i, clip in enumerate(clips):
         tier = "reject" if i % 7 == 6 else "condition_only" if i % 5 == 4 else "train"
-        rows.append({"clip_id": clip["clip_id"], "source_id": clip["source_id"], "tier": tier, "split": clip["split"],
-                     "decided_gate": "captions", "reasons": []})
+        rows.append(
+            {
+                "clip_id": clip["clip_id"],
+                "source_id": clip["source_id"],
+                "tier": tier,
+                "split": clip["split"],
+                "decided_gate": "captions",
+                "reasons": [],
+            }
+        )
     return rows
 
 
 def score_table(clips: list[dict[str, Any]]) -> pa.Table:
-    return pa.table({
-        "clip_id": [clip["clip_id"] for clip in clips], "source_id": [clip["source_id"] for clip in clips],
-        "motion_speed": pa.array([i / len(clips) for i in range(len(clips))], pa.float32()),
-    })
+    return pa.table(
+        {
+            "clip_id": [clip["clip_id"] for clip in clips],
+            "source_id": [clip["source_id"] for clip in clips],
+            "motion_speed": pa.array([i / len(clips) for i in range(len(clips))], pa.float32()),
+        }
+    )
 
 
 def caption_rows(clips: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -87,14 +141,25 @@ def caption_rows(clips: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for clip in clips:
         for start, end, text in ((0, 10, "whole"), (5, 10, "second half")):
             texts = {name: f"{text} of {clip['clip_id']}" for name in CAPTION_TEXTS}
-            rows.append({"clip_id": clip["clip_id"], "source_id": clip["source_id"], "span_start_pts": start,
-                         "span_end_pts": end, **texts, "caption_grounding": "measured", "evidence": [], "status": "ok",
-                         "captioner_id": "c0"})
+            rows.append(
+                {
+                    "clip_id": clip["clip_id"],
+                    "source_id": clip["source_id"],
+                    "span_start_pts": start,
+                    "span_end_pts": end,
+                    **texts,
+                    "caption_grounding": "measured",
+                    "evidence": [],
+                    "status": "ok",
+                    "captioner_id": "c0",
+                }
+            )
     return rows
 
 
-def write_set(root: Path, *, units: int = 2, sources: int = 4, clips: int = 3, group_bytes: int = 4000,
-              max_mb: float = 0.03) -> dict[str, Any]:
+def write_set(
+    root: Path, *, units: int = 2, sources: int = 4, clips: int = 3, group_bytes: int = 4000, max_mb: float = 0.03
+) -> dict[str, Any]:
     """Writes a data set and its view; returns the manifest."""
     store = Store(root)
     for unit in range(units):
@@ -102,16 +167,28 @@ def write_set(root: Path, *, units: int = 2, sources: int = 4, clips: int = 3, g
         name = f"unit-{unit:04d}.parquet"
         facts = {"width_px": 200, "height_px": 150, "media": "video"}
         source_rows = [{"source_id": s, "relpath": f"{s}.mp4", **facts} for s in sorted({r["source_id"] for r in rows})]
-        for table, columns, content in (("clips-aa", CLIPS, rows), ("selection-bb", SELECTION, selection_rows(rows)),
-                                        ("sources", SOURCES, source_rows), ("captions/c0", CAPTIONS, caption_rows(rows))):
+        for table, columns, content in (
+            ("clips-aa", CLIPS, rows),
+            ("selection-bb", SELECTION, selection_rows(rows)),
+            ("sources", SOURCES, source_rows),
+            ("captions/c0", CAPTIONS, caption_rows(rows)),
+        ):
             store.write_table(f"{table}/{name}", pa.Table.from_pylist(content, schema=arrow_schema(columns)))
         store.write_table(f"scores/measure-cc/{name}", score_table(rows))
         for file, data in pack_unit(token_rows(rows), SPEC, unit=unit, max_mb=max_mb, group_bytes=group_bytes):
             store.write_bytes(f"shards/{SPEC.spec_id}/{file}", data)
     manifest = {
-        "recipe_name": "test", "num_units": units, "specs": {SPEC.spec_id: SPEC.to_dict()},
-        "tables": {"sources": "sources", "clips": "clips-aa", "selection": "selection-bb", "captions": "captions/c0",
-                   "scores": {"measure": "scores/measure-cc", "models": None}, "shards": [f"shards/{SPEC.spec_id}"]},
+        "recipe_name": "test",
+        "num_units": units,
+        "specs": {SPEC.spec_id: SPEC.to_dict()},
+        "tables": {
+            "sources": "sources",
+            "clips": "clips-aa",
+            "selection": "selection-bb",
+            "captions": "captions/c0",
+            "scores": {"measure": "scores/measure-cc", "models": None},
+            "shards": [f"shards/{SPEC.spec_id}"],
+        },
     }
     write_view(store, manifest)
     return manifest

@@ -24,6 +24,8 @@ from reelmill.residual import (
     latent_bound,
     upsample,
 )
+from reelmill.storage import Store, is_s3
+from reelmill.views import LATEST
 from tokenization.reference import ReferenceTokenizer, nearest, patches_of, search_matrix
 
 YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # BT.601
@@ -104,7 +106,7 @@ def _windows(source: str, config: FitConfig, seed: int) -> Iterator[np.ndarray]:
         from tokenization.synthetic import synthetic_windows
 
         return synthetic_windows(config.max_windows, seed, config.side_px)
-    if (Path(source) / "manifest.json").is_file():
+    if is_s3(source) or (Path(source).is_dir() and Store(source).exists(LATEST)):
         return _dataset_windows(source, config, seed)
     return _file_windows(source, config, seed)
 
@@ -114,7 +116,7 @@ def _dataset_windows(root: str, config: FitConfig, seed: int) -> Iterator[np.nda
 
     clips = ClipDataset(root, split="train", num_frames=9, seed=seed)
     rng = np.random.Generator(np.random.Philox(key=[seed, 1]))
-    for number in range(config.max_windows):
+    for _number in range(config.max_windows):
         sample = clips[int(rng.integers(len(clips)))]
         yield _square(sample["frames_THWC"], config.side_px, rng)
 
@@ -123,7 +125,7 @@ def _file_windows(source: str, config: FitConfig, seed: int) -> Iterator[np.ndar
     """Windows of all files, the same number of each, at random places."""
     path = Path(source).expanduser()
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA) if path.is_dir() else [path]
-    if not files:
+    if not files or not files[0].is_file():
         raise ValueError(f"{source}: no videos or images ({', '.join(MEDIA)})")
     per_file = -(-config.max_windows // len(files))
     for number, file in enumerate(files):

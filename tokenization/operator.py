@@ -3,7 +3,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from operators.contract import Operator, Resources, RowError
 from operators.decode_child import DecodeChild
 from reelmill.column import Column, arrow_schema
 from reelmill.residual import ResidualCodebook
-from reelmill.tables import CLIPS, ERROR, ERROR_KIND, SHARD_KEYS, SOURCES
+from reelmill.tables import CLIPS, ERROR, ERROR_KIND, SOURCES
 from reelmill.tokens import Plan, PlannedBucket, TimeRule, TokenizerSpec, pack, shard_columns
 from tokenization.frames import ClipFrames
 from tokenization.reference import ReferenceTokenizer, codebook_file, reference_spec

@@ -53,7 +53,9 @@ class Color(Meter):
 
 
 def _percentiles(luma: np.ndarray) -> list[float]:
-    counts = np.bincount(luma.ravel(), minlength=256).cumsum()
+    import cv2
+
+    counts = cv2.calcHist([luma], [0], None, [256], [0, 256]).ravel().cumsum(dtype=np.int64)
     return [float(np.searchsorted(counts, share * counts[-1]) / 255) for share in PERCENTILES]
 
 

@@ -36,6 +36,8 @@ class Exposure(Meter):
     rate_hz: float | None = 2.0
 
     def start(self, info: StreamInfo) -> Update:
+        import cv2
+
         dark, bright = code_of(DARK_LEVEL, info), code_of(BRIGHT_LEVEL, info)
         black, scale = black_code(info), gain(info) / 255
         num_codes = 1 << info.bit_depth
@@ -43,7 +45,8 @@ class Exposure(Meter):
 
         def update(view: np.ndarray, seconds: float) -> tuple[float, float, float, float]:
             step = max(1, min(view.shape) // SAMPLED_ROWS)
-            counts = np.bincount(view[::step, ::step].ravel(), minlength=num_codes)
+            sampled = np.ascontiguousarray(view[::step, ::step])
+            counts = cv2.calcHist([sampled], [0], None, [num_codes], [0, num_codes]).ravel().astype(np.int64)
             total = counts.sum()
             dark_share = float(counts[codes < dark].sum() / total)
             bright_share = float(counts[codes > bright].sum() / total)

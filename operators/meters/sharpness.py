@@ -52,9 +52,9 @@ class Sharpness(Meter):
 def _laplacian_variance(luma_HW: np.ndarray) -> float:
     import cv2
 
-    depth = cv2.CV_16S if luma_HW.dtype == np.uint8 else cv2.CV_32F
-    _, deviation = cv2.meanStdDev(cv2.Laplacian(luma_HW, depth))
-    return float(deviation[0, 0]) ** 2
+    laplacian_HW = cv2.Laplacian(luma_HW, cv2.CV_16S if luma_HW.dtype == np.uint8 else cv2.CV_32F)
+    mean = cv2.mean(laplacian_HW)[0]  # norm and mean are three times as fast as meanStdDev
+    return cv2.norm(laplacian_HW, cv2.NORM_L2SQR) / laplacian_HW.size - mean**2
 
 
 def _scaled(luma_HW: np.ndarray, short_px: int) -> np.ndarray:

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tokenize operator on encoded video: windows, buckets, faults, and from clip to batch and back to pixels."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines.pack import pack_unit
+from reelmill.column import arrow_schema
+from reelmill.geometry import Window
+from reelmill.spans import frame_rgb, iter_span, open_media
+from reelmill.tables import SHARD_KEYS
+from reelmill.tokens import shard_schema, unpack
+from tests.videos import write_video
+from tokenization import frames as frames_module
+from tokenization.frames import ClipFrames, iter_windows, next_window
+from tokenization.operator import Tokenize
+from tokenization.synthetic import synthetic_windows
+
+FPS = 30
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    frames = np.concatenate(list(synthetic_windows(5, seed=3, side_px=160)))[:, :128]
+    return write_video(tmp_path_factory.mktemp("video") / "a.mp4", frames, fps=FPS)
+
+
+def clip_row(path: Path, first: int, last: int, **changes: Any) -> dict[str, Any]:
+    with open_media(path) as media:
+        pts = [frame.pts for frame in iter_span(media, None, None)]
+        base = media.stream.time_base
+    return {
+        "clip_id": f"{first:032x}",
+        "source_id": "5" * 32,
+        "frame_pts": pts[first:last],
+        "seek_pts": pts[0],
+        "time_base_num": base.numerator,
+        "time_base_den": base.denominator,
+        "fps": float(FPS),
+        "uri": str(path),
+        "media": "video",
+        "width_px": 160,
+        "height_px": 128,
+        **changes,
+    }
+
+
+def run(operator: Tokenize, *rows: dict[str, Any]) -> pa.Table:
+    state = operator.setup()
+    try:
+        table = pa.Table.from_pylist(list(rows), schema=arrow_schema(operator.reads))
+        return operator.process(state, table)
+    finally:
+        operator.close(state)
+
+
+@pytest.fixture
+def operator() -> Iterator[Tokenize]:
+    return Tokenize(heights=(64, 128), max_frames=9)
+
+
+def test_rows_are_windows_times_buckets(operator: Tokenize, footage: Path) -> None:
+    table = run(operator, clip_row(footage, 2, 24), clip_row(footage, 30, 39))
+    assert table.schema.names == [c.name for c in operator.writes]
+    rows = table.to_pylist()
+    assert [(r["clip_id"][-2:], r["window_index"], r["bucket"]) for r in rows] == [
+        ("02", 0, "9x128x160"),
+        ("02", 0, "9x64x80"),
+        ("02", 1, "9x128x160"),
+        ("02", 1, "9x64x80"),
+        ("1e", 0, "9x128x160"),
+        ("1e", 0, "9x64x80"),
+    ]
+    assert all(r["error_kind"] is None for r in rows)
+    assert [r["num_tail_frames_unused"] for r in rows] == [4] * 4 + [0] * 2
+    clip = clip_row(footage, 2, 24)["frame_pts"]
+    assert rows[2]["frame_pts"] == clip[9:18]
+    assert rows[0]["frame_pts"] == clip[:9]
+    assert rows[0]["effective_fps"] == 30.0
+    assert rows[0]["crop_box"] == [0, 0, 160, 128]
+    assert [r["psnr_db"] is None for r in rows] == [False, False, True, True, False, False]
+    assert rows[0]["decoded_s"] == pytest.approx(20 / 30, abs=0.02)
+    assert rows[1]["decoded_s"] == 0
+    plan = operator.plan(clip_row(footage, 2, 24))
+    for row in rows[:2]:
+        bucket = next(b for b in plan.buckets if b.bucket == row["bucket"])
+        sizes = [len(row[c]) for c in bucket.shapes]
+        assert sum(sizes) == bucket.num_bytes
+    assert plan.num_pixels == 2 * 9 * (128 * 160 + 64 * 80)
+
+
+def test_tokens_are_those_of_the_exact_frames(operator: Tokenize, footage: Path) -> None:
+    row = clip_row(footage, 13, 31)
+    first, *_, last = run(operator, row).to_pylist()
+    tokenizer = operator.setup().tokenizer
+    with open_media(footage) as media:
+        exact = np.stack([frame_rgb(f) for f in iter_span(media, row["frame_pts"][0], row["frame_pts"][8] + 1)][:9])
+    (stream,) = operator.spec.streams
+    for k, ids in enumerate(tokenizer.encode(exact)):
+        np.testing.assert_array_equal(unpack(stream, k, first[f"tokens_pixel_s{k}"], first[f"grid_pixel_s{k}"]), ids)
+    assert first["psnr_db"] == pytest.approx(tokenizer.psnr_per_scale(exact, tokenizer.encode(exact)))
+    assert last["frame_pts"] == row["frame_pts"][9:18]
+
+
+def test_bytes_do_not_depend_on_batch_or_on_other_buckets(footage: Path) -> None:
+    rows = [clip_row(footage, 2, 24), clip_row(footage, 30, 45)]
+    both = Tokenize(heights=(64, 128), max_frames=9)
+    together = run(both, *rows)
+    apart = pa.concat_tables([run(both, rows[1]), run(both, rows[0])])
+    alone = run(Tokenize(heights=(64,), max_frames=9), *rows)
+    packed = [list(pack_unit(table, both.spec)) for table in (together, apart)]
+    assert packed[0] == packed[1]
+    names = [f"tokens_pixel_s{k}" for k in range(6)]
+    small = together.filter(pa.compute.equal(together["bucket"], "9x64x80"))
+    assert small.select(names).equals(alone.select(names))
+
+
+def test_faults_become_rows(operator: Tokenize, footage: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(footage.read_bytes()[:3000])
+    good = clip_row(footage, 0, 9)
+    missing = clip_row(footage, 0, 9, clip_id="m" * 32, frame_pts=[p + 1 for p in good["frame_pts"]])
+    table = run(
+        operator,
+        good | {"clip_id": "b" * 32, "uri": str(broken)},
+        missing,
+        good | {"clip_id": "t" * 32, "width_px": 12},
+        good,
+    )
+    bad = table.slice(0, 3).to_pylist()
+    assert [r["error_kind"] for r in bad] == ["bad_input"] * 3
+    assert "no frame with pts" in bad[1]["error"]
+    assert "12x128" in bad[2]["error"]
+    assert all(v is None for r in bad for k, v in r.items() if k not in ("clip_id", "source_id", "error_kind", "error"))
+    assert table.num_rows == 5
+    assert table["error_kind"][3].as_py() is None
+
+
+def test_a_still_image_is_one_frame(operator: Tokenize, tmp_path: Path) -> None:
+    from PIL import Image
+
+    image = next(synthetic_windows(1, 4, 160, 1))[0]
+    Image.fromarray(image).save(tmp_path / "still.png")
+    row = {
+        "clip_id": "1" * 32,
+        "source_id": "2" * 32,
+        "frame_pts": [0],
+        "seek_pts": 0,
+        "time_base_num": 1,
+        "time_base_den": 1,
+        "fps": None,
+        "uri": str(tmp_path / "still.png"),
+        "media": "image",
+        "width_px": 160,
+        "height_px": 160,
+    }
+    rows = run(operator, row).to_pylist()
+    assert [r["bucket"] for r in rows] == ["1x128x128", "1x64x64"]
+    assert rows[0]["effective_fps"] is None
+    assert rows[0]["error_kind"] is None
+    assert rows[0]["decoded_s"] == 0
+
+
+def test_resampled_and_overlapping_windows(footage: Path) -> None:
+    row = clip_row(footage, 0, 40)
+    rows = run(Tokenize(heights=(64,), max_frames=5, stride=4, frame_policy=15.0, psnr="none"), row).to_pylist()
+    assert [r["frame_pts"] for r in rows] == [row["frame_pts"][2 * i : 2 * i + 10 : 2] for i in (0, 4, 8, 12)]
+    assert {r["effective_fps"] for r in rows} == {15.0}
+    assert rows[0]["psnr_db"] is None
+    assert rows[0]["num_tail_frames_unused"] == 3
+
+
+def test_windows_can_be_asked_for_in_any_order(footage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh child starts in the middle; going on in order opens the file once."""
+    opened = []
+    real = frames_module._video_windows
+    monkeypatch.setattr(frames_module, "_video_windows", lambda clip, first: opened.append(first) or real(clip, first))
+    row = clip_row(footage, 0, 20)
+    fits = tuple(b.fit for b in Tokenize(heights=(64,)).plan(row).buckets)
+    windows = (Window(0, 9), Window(4, 9), Window(11, 9))
+    clip = ClipFrames(row["uri"], False, tuple(row["frame_pts"]), row["seek_pts"], windows, fits)
+    in_order = [next_window(clip, i)[0] for i in range(3)]
+    assert opened == [0]
+    for i in (2, 0, 1):
+        np.testing.assert_array_equal(next_window(clip, i)[0], in_order[i])
+    assert opened == [0, 2, 0]
+    np.testing.assert_array_equal(in_order[0][4:], in_order[1][:5])
+    assert len(list(iter_windows(clip, 1))) == 2
+    frames_module.close()
+
+
+def test_configuration_errors() -> None:
+    for options, message in (
+        ({"tokenizer": "magic"}, "must be one of reference"),
+        ({"codebook": "/no/such.npz"}, "does not exist"),
+        ({"heights": ()}, "16 pixels or more"),
+        ({"max_frames": 0}, "no legal window"),
+        ({"psnr": "x"}, "psnr is 'x'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Tokenize(**options)  # type: ignore[arg-type]
+
+
+def test_declared_columns() -> None:
+    operator = Tokenize()
+    names = [c.name for c in operator.writes]
+    assert names[: len(SHARD_KEYS)] == [c.name for c in SHARD_KEYS]
+    assert names[-3:] == ["decoded_s", "error_kind", "error"]
+    assert set(shard_schema(operator.spec).names) <= set(names)
+    assert operator.files_to_ship()["codebook.npz"][:2] == b"PK"
+    assert operator.spec.licence == "Apache-2.0"
