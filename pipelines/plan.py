@@ -85,7 +85,7 @@ class Plan:
 
     @cached_property
     def fps(self) -> dict[str, str]:
-        """Stage -> fingerprint (16 hex digits; `captions`: the captioner's id; `tokens`: spec ids, comma-separated)."""
+        """Stage -> fingerprint (16 hex digits; `tokens`: spec ids, comma-separated)."""
         found: dict[str, str] = {}
 
         def add(stage: str, *config: Any) -> None:
@@ -96,7 +96,10 @@ class Plan:
         add("clips", found["series"], self.cut, self.split, cutting.VERSION)
         add("scores", found["clips"], aggregate.VERSION)
         add("models", *self.models)
-        found["captions"] = "" if self.caption is None else self.caption.captioner_id
+        if self.caption is None:
+            found["captions"] = ""
+        else:  # the texts are made of scores: a changed meter makes them stale
+            add("captions", self.caption.captioner_id, found["scores"])
         gates = {rule.gate for rule in self.rules}
         add("header_rules", SELECT_VERSION, *(_of_rule(rule) for rule in self.rules if rule.gate == "header"))
         add(

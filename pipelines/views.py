@@ -111,7 +111,8 @@ def _joined_tables(store: Store, tables: dict[str, Any]) -> dict[str, list[dict[
 
 def _table_entry(store: Store, rel: str) -> dict[str, Any]:
     names = [name for name in store.list(rel) if name.startswith("unit-") and name.endswith(".parquet")]
-    files = {name: {"rows": store.num_rows(f"{rel}/{name}"), **_file_facts(store, f"{rel}/{name}", {})} for name in names}
+    paths = {name: f"{rel}/{name}" for name in names}
+    files = {name: {"rows": store.num_rows(path), **_file_facts(store, path, {})} for name, path in paths.items()}
     return {"path": rel, "files": files}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m reelmill info | verify | export`: look at a data set, check it, hand it on. Needs numpy and pyarrow only."""
+"""`python -m reelmill info | verify | export`: look at a data set, check it, hand it on. Needs numpy and pyarrow."""
 
 import argparse
 import sys
@@ -13,8 +13,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reelmill", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     info = commands.add_parser("info", help="what the view holds: specs, buckets, counts, tables")
-    verify = commands.add_parser("verify", help="read every byte again: hashes, counts, grids, ids below the vocabulary")
-    export = commands.add_parser("export", help="one joined Parquet file with UltraVideo's released column names, no tokens")
+    verify = commands.add_parser("verify", help="read every byte again: hashes, counts, grids, ids in the vocabulary")
+    export = commands.add_parser("export", help="one joined Parquet file with UltraVideo's column names, no tokens")
     for command in (info, verify, export):
         command.add_argument("root", help="the data set: a directory or s3://...")
         command.add_argument("--version", default="latest", help="version of the view (default: latest)")

@@ -9,7 +9,6 @@ Frames are decoded from the sources by (uri, pts), with PyAV (extra `video`). Th
 the selection of clips, the seed and the epoch, not on ranks or workers.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from reelmill.ids import fingerprint
-from reelmill.shards import OPEN_THREADS, Position
+from reelmill.position import Position, seeded
+from reelmill.shards import OPEN_THREADS
 from reelmill.views import Filter, View
 
 if TYPE_CHECKING:
@@ -88,14 +88,14 @@ class ClipDataset:
                 num_workers: int = 1) -> Iterator[dict[str, Any]]:
         """Batches of this rank from the current position to the end of the epoch.
 
-        A batch holds `frames_BTHWC` [B, T, H, W, 3], `frame_pts`, `clip_id`, `source_id`, `fps`, `cond`, `epoch`, `step`.
+        A batch holds `frames_BTHWC` uint8 RGB, `frame_pts`, `clip_id`, `source_id`, `fps`, `cond`, `epoch`, `step`.
 
         Raises:
             ValueError: `batch_size` > 1 without `num_frames` and `size`.
         """
         if batch_size > 1 and (self.num_frames is None or self.size is None):
             raise ValueError(f"batch_size is {batch_size}: give num_frames and size, or the clips do not stack")
-        position = self._begin(batch_size)
+        position = self.begin(batch_size)
         order = self._order(position.epoch)[position.start.get("clips", 0):]
         assert position.step_samples is not None
         num_steps = -(-len(order) // position.step_samples) if not drop_last else len(order) // position.step_samples
@@ -116,15 +116,14 @@ class ClipDataset:
 
     def state_dict(self) -> dict[str, Any]:
         """Where this epoch stands, the same on every rank; JSON-able."""
-        return {"view_hash": self.view_hash, **json.loads(json.dumps(vars(self.position)))}
+        return self.position.to_state(self.view_hash)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from `state`, under this world size and any batch size. Raises ValueError if it does not fit."""
-        if state["view_hash"] != self.view_hash:
-            raise ValueError(f"state of order {state['view_hash']} does not fit this data set's order {self.view_hash}")
-        self.position = Position(**{key: value for key, value in state.items() if key != "view_hash"})
+        self.position = Position.from_state(state, self.view_hash)
 
-    def loader(self, batch_size: int, *, num_workers: int = 0, drop_last: bool = False, **options: Any) -> "ShardLoader":
+    def loader(self, batch_size: int, *, num_workers: int = 0, drop_last: bool = False,
+               **options: Any) -> "ShardLoader":
         """A PyTorch DataLoader over `batches`. Needs torch."""
         from reelmill.torch_data import ShardLoader
 
@@ -144,27 +143,22 @@ class ClipDataset:
             raise ValueError(f"view {self.view.version} has no clips")
         return pa.concat_tables(tables, promote_options="permissive")
 
-    def _begin(self, batch_size: int) -> Position:
+    def begin(self, batch_size: int) -> Position:
         samples, now = batch_size * self.world, self.position
         if now.step_samples not in (None, samples):
             done = now.start.get("clips", 0) + now.step * (now.step_samples or 0)
             self.position = Position(now.epoch, {"clips": min(done, len(self))}, 0, samples)
-        else:
-            self.position = Position(now.epoch, dict(now.start), now.step, samples)
-        return Position(**vars(self.position))
+        self.position.step_samples = samples
+        return self.position.copy()
 
     def _order(self, epoch: int) -> np.ndarray:
-        return self._rng(epoch, "order").permutation(len(self)) if self.shuffle else np.arange(len(self))
-
-    def _rng(self, epoch: int, what: str) -> np.random.Generator:
-        digest = hashlib.blake2b(f"{self.view_hash}/{epoch}/{what}".encode(), digest_size=16).digest()
-        return np.random.Generator(np.random.Philox(int.from_bytes(digest, "little")))
+        return seeded(self.view_hash, epoch, "order").permutation(len(self)) if self.shuffle else np.arange(len(self))
 
     def _sample(self, index: int, epoch: int) -> dict[str, Any]:
         from reelmill.spans import read_span
 
         row = self.clips.slice(index, 1).to_pylist()[0]
-        rng = self._rng(epoch, row["clip_id"])
+        rng = seeded(self.view_hash, epoch, row["clip_id"])
         pts = row["frame_pts"]
         if self.num_frames is not None:
             start = int(rng.integers(len(pts) - self.num_frames + 1))

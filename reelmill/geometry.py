@@ -150,7 +150,7 @@ def buckets_of(height_px: int, width_px: int, heights: tuple[int, ...], multiple
 
 
 def _fit(height_px: int, width_px: int, size: int, multiple: int) -> Fit | None:
-    """The bucket of that short side which keeps most of the frame without enlarging it; null if the frame is smaller."""
+    """The bucket of that short side which keeps most of the frame; null if the frame is smaller."""
     best: tuple[Fraction, int, int, Fraction] | None = None
     for aspect in ASPECTS:
         short, long = size // multiple * multiple, int(size * aspect) // multiple * multiple

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reelmill.tables import CAPTION_TEXTS
 from reelmill.tokens import TokenizerSpec, shard_schema, unpack
-from reelmill.views import View
+from reelmill.views import View, rows_of
 
 META = (
     ("clip_id", pa.string()), ("url", pa.string()), ("frame_width", pa.int32()), ("frame_height", pa.int32()),
@@ -25,7 +24,8 @@ META = (
 
 def info_lines(view: View) -> list[str]:
     """The view in words."""
-    lines = [f"{view.store.root}: view {view.version}, recipe {view.data['recipe_name']}, {view.data['num_units']} unit(s)"]
+    recipe, units = view.data["recipe_name"], view.data["num_units"]
+    lines = [f"{view.store.root}: view {view.version}, recipe {recipe}, {units} unit(s)"]
     for spec_id, spec in view.specs.items():
         counts = view.data["counts"][spec_id]
         lines.append(f"spec {spec_id}: {spec.name} ({spec.family}, combine {spec.combine}, decodes by {spec.prefix}, "
@@ -54,7 +54,7 @@ def verify_view(view: View) -> list[str]:
 
 
 def export_rows(view: View, out: Path) -> int:
-    """Writes one row per kept clip: UltraVideo's columns, the ten texts, tier and split, then all scores; returns their number."""
+    """Writes one row per kept clip: UltraVideo's columns, the ten texts, tier, split, all scores; returns the count."""
     tables = [_export_unit(view, unit) for unit in view.units("clips")]
     table = pa.concat_tables(tables, promote_options="permissive")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,8 @@ def _payload_faults(spec: TokenizerSpec, group: pa.Table) -> Iterator[str]:
     for stream, k in spec.columns():
         name = stream.column(k)
         grids = group.column(f"grid_{name.split('_', 1)[1]}").to_pylist()
-        for row, (value, grid, size) in enumerate(zip(group.column(name), grids, zip(*sizes, strict=True), strict=True)):
+        rows = zip(group.column(name), grids, zip(*sizes, strict=True), strict=True)
+        for row, (value, grid, size) in enumerate(rows):
             planned = stream.shape(k, spec.time, *size)
             if tuple(grid) != planned:
                 yield f"{name}, row {row}: grid {tuple(grid)}, the spec gives {planned}"
@@ -109,7 +110,7 @@ def _export_unit(view: View, unit: int) -> pa.Table:
     table = view.attributes(unit, [*names, *scores], [("tier", "in", ["train", "condition_only"])])
     columns: dict[str, Any] = _meta(table)
     texts = _texts(view, unit)
-    rows = pc.index_in(table.column("clip_id"), value_set=texts.column("clip_id").combine_chunks())
+    rows = rows_of(table.column("clip_id"), texts.column("clip_id"))
     for name in CAPTION_TEXTS:
         columns[name] = texts.column(name).take(rows)
     return pa.table(columns | {name: table.column(name) for name in ("tier", "split", "source_id", *scores)})

@@ -186,10 +186,9 @@ def downsample(latent_HWC: np.ndarray, by: int) -> np.ndarray:
         return latent_HWC
     rows, columns = (np.arange(0, size, by) for size in latent_HWC.shape[:2])
     sums = np.add.reduceat(np.add.reduceat(latent_HWC, rows, axis=0), columns, axis=1)
-    heights = np.diff(np.append(rows, latent_HWC.shape[0]))
-    widths = np.diff(np.append(columns, latent_HWC.shape[1]))
-    counts = np.outer(heights, widths)
-    return np.rint(sums / counts[..., None].astype(FLOAT))
+    heights, widths = (np.minimum(edges + by, size) - edges for edges, size in
+                       ((rows, latent_HWC.shape[0]), (columns, latent_HWC.shape[1])))
+    return np.rint(sums / (heights[:, None, None] * widths[:, None]).astype(FLOAT))
 
 
 def _weights(coarse: int, by: int, fine: int) -> np.ndarray:

@@ -10,12 +10,11 @@ or workers: each step takes `batch_size * world` samples of one bucket, and a ra
 how far each bucket is read, so a run can go on under another world size with exactly the samples that are left.
 """
 
-import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +22,7 @@ import pyarrow as pa
 
 from reelmill.captions import UnitCaptions
 from reelmill.ids import fingerprint
+from reelmill.position import Position, seeded
 from reelmill.tokens import Stream, unpack
 from reelmill.views import Filter, View
 
@@ -32,16 +32,6 @@ if TYPE_CHECKING:
 KEYS = ("clip_id", "source_id", "window_index", "aug_id", "frame_pts", "time_base_num", "time_base_den")
 CONDITIONS = ("effective_fps", "in_t", "in_h", "in_w", "crop_box", "source_width_px", "source_height_px", "psnr_db")
 OPEN_THREADS = 8
-
-
-@dataclass
-class Position:
-    """Where an epoch stands: samples read per bucket before `step`, and how large the steps are."""
-
-    epoch: int = 0
-    start: dict[str, int] = field(default_factory=dict)
-    step: int = 0
-    step_samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +106,8 @@ class ShardDataset:
     @property
     def view_hash(self) -> str:
         """Over everything that decides which samples come in which order, but not who reads them."""
-        chosen = [self.view.version, self.spec_id, self.filters, self.buckets, self.seed, self.shuffle, self.shuffle_groups]
+        chosen = [self.view.version, self.spec_id, self.filters, self.buckets, self.seed, self.shuffle,
+                  self.shuffle_groups]
         return fingerprint("order", json.loads(json.dumps(chosen)))
 
     @property
@@ -137,7 +128,7 @@ class ShardDataset:
         Args:
             worker, num_workers: this worker takes every `num_workers`-th step.
         """
-        position = self._begin(batch_size)
+        position = self.begin(batch_size)
         schedule = self._schedule(position, drop_last)
         for step in range(position.step, len(schedule)):
             if step % num_workers != worker:
@@ -150,15 +141,14 @@ class ShardDataset:
                 yield {**batch, "bucket": bucket, "epoch": position.epoch, "step": step}
         self.next_epoch()
 
-    def _begin(self, batch_size: int) -> Position:
+    def begin(self, batch_size: int) -> Position:
         """The position to go on from, with steps of the size now wanted."""
         samples = batch_size * self.world
         now = self.position
         if now.step_samples not in (None, samples):
             self.position = Position(now.epoch, self._read_so_far(now), 0, samples)
-        else:
-            self.position = Position(now.epoch, dict(now.start), now.step, samples)
-        return Position(**vars(self.position))
+        self.position.step_samples = samples
+        return self.position.copy()
 
     def next_epoch(self) -> None:
         """To the start of the next epoch."""
@@ -179,7 +169,8 @@ class ShardDataset:
             order = self._order(bucket, position.epoch)[position.start.get(bucket, 0):]
             cuts = range(0, len(order), position.step_samples)
             steps += [(bucket, order[at : at + position.step_samples]) for at in cuts]
-        mixed = self._rng(position.epoch, f"steps {position.step_samples} {sorted(position.start.items())}")
+        what = f"steps {position.step_samples} {sorted(position.start.items())}"
+        mixed = seeded(self.view_hash, position.epoch, what)
         places = mixed.permutation(len(steps)) if self.shuffle else range(len(steps))
         # A bucket's steps stay in its own order; only the buckets are mixed. So a position is one number per bucket.
         queues = {bucket: iter([s for s in steps if s[0] == bucket]) for bucket in self._index.groups_of}
@@ -191,20 +182,16 @@ class ShardDataset:
         groups = self._index.groups_of[bucket]
         if not self.shuffle:
             return np.concatenate(groups)
-        rng = self._rng(epoch, bucket)
+        rng = seeded(self.view_hash, epoch, bucket)
         groups = [groups[i] for i in rng.permutation(len(groups))]
         spans = range(0, len(groups), self.shuffle_groups)
         return np.concatenate([rng.permutation(np.concatenate(groups[i : i + self.shuffle_groups])) for i in spans])
-
-    def _rng(self, epoch: int, what: str) -> np.random.Generator:
-        digest = hashlib.blake2b(f"{self.view_hash}/{epoch}/{what}".encode(), digest_size=16).digest()
-        return np.random.Generator(np.random.Philox(int.from_bytes(digest, "little")))
 
     # --- resume ------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Where this epoch stands, the same on every rank; JSON-able."""
-        return {"view_hash": self.view_hash, **json.loads(json.dumps(vars(self.position)))}
+        return self.position.to_state(self.view_hash)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from `state`, under this world size and any batch size.
@@ -212,12 +199,10 @@ class ShardDataset:
         Raises:
             ValueError: the state belongs to another view, selection of rows or seed.
         """
-        if state["view_hash"] != self.view_hash:
-            raise ValueError(f"state of order {state['view_hash']} does not fit this data set's order {self.view_hash}: "
-                             "the view, spec, filters, buckets, seed or shuffling differ")
-        self.position = Position(**{key: value for key, value in state.items() if key != "view_hash"})
+        self.position = Position.from_state(state, self.view_hash)
 
-    def loader(self, batch_size: int, *, num_workers: int = 0, drop_last: bool = False, **options: Any) -> "ShardLoader":
+    def loader(self, batch_size: int, *, num_workers: int = 0, drop_last: bool = False,
+               **options: Any) -> "ShardLoader":
         """A PyTorch DataLoader over `batches`, with `state_dict` of what the training loop has taken. Needs torch."""
         from reelmill.torch_data import ShardLoader
 
@@ -239,10 +224,11 @@ class ShardDataset:
         for key in KEYS:
             batch[key] = [row.column(key)[0].as_py() for row in rows]
         units = [self.files[file]["unit"] for file, _, _ in places]
-        batch["texts"] = [self._unit(u).text(c, p) for u, c, p in zip(units, batch["clip_id"], batch["frame_pts"], strict=True)]
+        named = list(zip(units, batch["clip_id"], batch["frame_pts"], strict=True))
+        batch["texts"] = [self._unit(unit).text(clip, pts) for unit, clip, pts in named]
         batch["cond"] = {name: [row.column(name)[0].as_py() for row in rows] for name in CONDITIONS}
         for name in self.columns:
-            batch["cond"][name] = [self._unit(u).value(c, name) for u, c in zip(units, batch["clip_id"], strict=True)]
+            batch["cond"][name] = [self._unit(unit).value(clip, name) for unit, clip, _ in named]
         return batch
 
     def _group(self, file: int, group: int) -> pa.Table:

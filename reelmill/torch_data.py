@@ -17,7 +17,8 @@ class Readable(Protocol):
     view: Any
     position: Any
 
-    def batches(self, batch_size: int, *, drop_last: bool, worker: int, num_workers: int) -> Iterator[dict[str, Any]]: ...
+    def batches(self, batch_size: int, *, drop_last: bool, worker: int,
+                num_workers: int) -> Iterator[dict[str, Any]]: ...
 
     def next_epoch(self) -> None: ...
 
@@ -25,7 +26,7 @@ class Readable(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
-    def _begin(self, batch_size: int) -> Any: ...
+    def begin(self, batch_size: int) -> Any: ...
 
 
 class BatchStream(IterableDataset[dict[str, Any]]):
@@ -37,8 +38,8 @@ class BatchStream(IterableDataset[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = get_worker_info()
         worker, num_workers = (info.id, info.num_workers) if info else (0, 1)
-        batches = self.dataset.batches(self.batch_size, drop_last=self.drop_last, worker=worker, num_workers=num_workers)
-        for batch in batches:
+        mine = {"worker": worker, "num_workers": num_workers}
+        for batch in self.dataset.batches(self.batch_size, drop_last=self.drop_last, **mine):
             yield {key: as_tensor(value) for key, value in batch.items()}
 
 
@@ -66,7 +67,7 @@ class ShardLoader:
                                   **options)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        self.dataset._begin(self.batch_size)
+        self.dataset.begin(self.batch_size)
         epoch = self.dataset.position.epoch
         for batch in self._loader:
             self.dataset.position.step = batch["step"] + 1

@@ -38,6 +38,11 @@ def load_view_json(store: Store, version: str) -> dict[str, Any]:
     return view
 
 
+def rows_of(keys: pa.ChunkedArray, table_keys: pa.ChunkedArray) -> pa.ChunkedArray:
+    """For each of `keys` its first row among `table_keys`; null where there is none."""
+    return pc.call_function("index_in", [keys], pc.SetLookupOptions(table_keys.combine_chunks()))
+
+
 @dataclass(frozen=True)
 class View:
     """A loaded view. `data` is its JSON."""
@@ -71,7 +76,7 @@ class View:
         return [entry for entry in self.data["shards"] if entry["spec_id"] == spec_id]
 
     def decoder(self, spec_id: str) -> ResidualDecoder:
-        """The numpy decoder that ships beside the shards. Raises ValueError if the spec has none, or another codebook."""
+        """The numpy decoder that ships beside the shards. Raises ValueError if there is none, or another one."""
         spec = self.specs[spec_id]
         if spec.decode.get("kind") != "linear_residual":
             raise ValueError(f"spec {spec_id} ({spec.name}) decodes by {spec.decode}, not with numpy alone")
@@ -119,7 +124,7 @@ class View:
         if not paths:
             raise ValueError(f"view {self.version} has no selection of unit {unit:04d}, whose clips are in its shards")
         table = self.store.read_table(paths[0], ["clip_id", "source_id", "tier", "split"])
-        return table.filter(pc.is_valid(table.column("clip_id")))
+        return table.filter(table.column("clip_id").is_valid())
 
     def _joined(self, left: pa.Table, path: str, missing: list[str]) -> tuple[pa.Table, list[str]]:
         if not missing:
@@ -130,8 +135,7 @@ class View:
                 return left, missing
             key = "clip_id" if "clip_id" in file.schema_arrow.names else "source_id"
             right = file.read(columns=list(dict.fromkeys([key, *here])))
-        rows = pc.index_in(left.column(key), value_set=right.column(key).combine_chunks())
-        found = right.select(here).take(rows)
+        found = right.select(here).take(rows_of(left.column(key), right.column(key)))
         for name in here:
             left = left.append_column(found.schema.field(name), found.column(name))
         return left, [name for name in missing if name not in here]

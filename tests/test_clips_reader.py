@@ -42,6 +42,7 @@ def milled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with open_media(path) as media:
             pts = [frame.pts for frame in iter_span(media, None, None)]
             base = media.stream.time_base
+        assert base is not None
         source = f"{number}" * 32
         sources.append(
             {

@@ -31,16 +31,17 @@ def changed(*overrides: str) -> set[str]:
     return {stage for stage in before if before[stage] != after[stage]}
 
 
-BEHIND_SERIES = {"series", "clips", "scores", "selection"}
+BEHIND_CLIPS = {"clips", "scores", "selection", "captions"}
+BEHIND_SERIES = BEHIND_CLIPS | {"series"}
 
 
 @pytest.mark.parametrize(("override", "stages"), [
     ("measure.meters.exposure.rate_hz=4.0", BEHIND_SERIES),
     ("measure.segment_s=30.0", BEHIND_SERIES | {"sources"}),
     ("measure.backend=decord", BEHIND_SERIES),
-    ("clips.detector.threshold=30.0", {"clips", "scores", "selection"}),
-    ("clips.trim_s=0.5", {"clips", "scores", "selection"}),
-    ("split.val_fraction=0.5", {"clips", "scores", "selection"}),
+    ("clips.detector.threshold=30.0", BEHIND_CLIPS),
+    ("clips.trim_s=0.5", BEHIND_CLIPS),
+    ("split.val_fraction=0.5", BEHIND_CLIPS),
     ("rules.exposure.max=0.5", {"selection"}),
     ("rules.exposure.tier=condition_only", {"selection"}),
     ("rules.size.min=320", {"selection", "header_rules"}),

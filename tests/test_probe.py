@@ -260,7 +260,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def test_mutated_files_cost_their_row_and_nothing_else(tmp_path: Path, probe) -> None:
-    """About 19,000 such files were tried while this was written; each bug they found (av's, Pillow's and ours) is handled."""
+    """About 19,000 such files were tried while this was written; each bug they found is handled."""
     from PIL import Image
 
     frames_THWC = texture(20, 64, 64)

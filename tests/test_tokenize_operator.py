@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tokenize operator on encoded video: windows, buckets, faults, and from clip to batch and back to pixels."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from pipelines.pack import pack_unit
@@ -34,6 +34,7 @@ def clip_row(path: Path, first: int, last: int, **changes: Any) -> dict[str, Any
     with open_media(path) as media:
         pts = [frame.pts for frame in iter_span(media, None, None)]
         base = media.stream.time_base
+    assert base is not None
     return {
         "clip_id": f"{first:032x}",
         "source_id": "5" * 32,
@@ -60,7 +61,7 @@ def run(operator: Tokenize, *rows: dict[str, Any]) -> pa.Table:
 
 
 @pytest.fixture
-def operator() -> Iterator[Tokenize]:
+def operator() -> Tokenize:
     return Tokenize(heights=(64, 128), max_frames=9)
 
 
@@ -116,7 +117,7 @@ def test_bytes_do_not_depend_on_batch_or_on_other_buckets(footage: Path) -> None
     packed = [list(pack_unit(table, both.spec)) for table in (together, apart)]
     assert packed[0] == packed[1]
     names = [f"tokens_pixel_s{k}" for k in range(6)]
-    small = together.filter(pa.compute.equal(together["bucket"], "9x64x80"))
+    small = together.filter(pc.field("bucket") == "9x64x80")
     assert small.select(names).equals(alone.select(names))
 
 

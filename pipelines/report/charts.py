@@ -17,10 +17,11 @@ MAX_POINTS = 700  # more samples are drawn as the extremes of each pixel column
 
 @dataclass(frozen=True)
 class Limit:
-    """A threshold: its value on the value axis and what to call it."""
+    """A threshold: its value on the value axis, what to call it, and whether good values lie above it."""
 
     value: float
     label: str
+    is_floor: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _range(panel: Panel) -> tuple[float, float]:
     high = float(finite.max()) if len(finite) else 1.0
     low = min(0.0, float(finite.min())) if len(finite) else 0.0
     for limit in panel.limits:
-        if limit.value <= max(4 * high, high + 1e-3):
+        if limit.value <= 4 * high or (limit.is_floor and low < limit.value):
             high = max(high, limit.value)
         low = min(low, limit.value)
     return low, (high if high > low else low + 1) + 0.1 * (high - low)
@@ -143,7 +144,8 @@ def _film(frames: Sequence[Frame], x: Axis, wide: int, tall: int) -> str:
         left = min(float(x(frame.at)), WIDTH - RIGHT - wide)
         if left >= free - 1:
             free = left + wide + 3
-            out.append(f'<image x="{left:.1f}" y="0" width="{wide}" height="{tall}" href="data:image/jpeg;base64,{base64.b64encode(frame.jpeg).decode()}"/>')
+            out.append(f'<image x="{left:.1f}" y="0" width="{wide}" height="{tall}" href="data:image/jpeg;base64,{base64.b64encode(frame.jpeg).decode()}"/>'
+                       f'<rect class="frame" x="{left:.1f}" y="0" width="{wide}" height="{tall}"/>')
     return "".join(out)
 
 

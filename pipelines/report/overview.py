@@ -43,7 +43,8 @@ def _share(part: int, whole: int, what: str) -> str:
 def funnel(manifest: dict[str, Any], census: Census) -> Section:
     """Sources to tokens, each step with what it lost and why. Failed rows and rejected ones are told apart."""
     top = max(census.num_sources, 1)
-    rows = [
+    soft = {rule["name"] for rule in (manifest.get("recipe") or {}).get("rules", []) if rule.get("tier") == "condition_only"}
+    rows: list[list[str] | str] = [
         _step("sources listed", census.num_sources, top, ""),
         _step("readable", census.num_readable, top, _lost(census.failed.get("probe", {}), "failed")),
         _step("decoded", census.num_readable - census.header_rejected, top,
@@ -56,7 +57,7 @@ def funnel(manifest: dict[str, Any], census: Census) -> Section:
     for gate in GATES[1:]:
         if census.lost_at[gate]:
             alive -= census.lost_at[gate]
-            clip_rows.append(_step(f"past the {gate} rules", alive, clip_top, _lost(_rules_at(census, gate), "reject")))
+            clip_rows.append(_step(f"past the {gate} rules", alive, clip_top, _lost(_rules_at(census, gate, soft), "reject")))
     kept = census.tiers["train"] + census.tiers["condition_only"]
     splits = {f"{name}: {n}": 0 for name, n in sorted(census.splits.items())}
     clip_rows.append(_step("kept", kept, clip_top, "".join(chip(text) for text in splits) + _tier_chip(census)))
@@ -66,8 +67,8 @@ def funnel(manifest: dict[str, Any], census: Census) -> Section:
         name = (manifest.get("specs", {}).get(spec_id) or {}).get("name", spec_id)
         note = chip(f"{number(counts['rows'])} rows") + _lost(census.failed.get("tokenize", {}), "failed")
         clip_rows.append(_step(f"tokenized ({name})", counts["clips"], clip_top, note))
-    head = ("files", "", "", "lost, or noted") , ("clips", "", "", "lost, or noted")
-    body = f'<div class="card">{table(head[0], rows, (1,))}<br>{table(head[1], clip_rows, (1,))}</div>'
+    rows = [*rows, '<tr class="part"><td colspan="4">clips</td></tr>', *clip_rows]
+    body = f'<div class="card">{table(("files", "", "", "lost, or noted"), rows, (1,))}</div>'
     return Section("funnel", "Funnel", "From files to token rows. Failed means it could not be read or computed; rejected means a rule said no.",
                    body + _rules(manifest, census))
 
@@ -85,8 +86,8 @@ def _tier_chip(census: Census) -> str:
     return chip(f"condition only: {census.tiers['condition_only']}", "t-condition_only") if census.tiers["condition_only"] else ""
 
 
-def _rules_at(census: Census, gate: str) -> Counter[str]:
-    return Counter({name: rule.num for name, rule in census.rules.items() if rule.gate == gate})
+def _rules_at(census: Census, gate: str, soft: set[str]) -> Counter[str]:
+    return Counter({name: rule.num for name, rule in census.rules.items() if rule.gate == gate and name not in soft})
 
 
 def _rules(manifest: dict[str, Any], census: Census) -> str:

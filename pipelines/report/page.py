@@ -30,7 +30,7 @@ code, .mono { font: 13px/1.45 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu 
 .tile b { display: block; font-size: 25px; line-height: 1.15; letter-spacing: -.02em; font-weight: 600; } .tile span { color: var(--soft); font-size: 13px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; } td, th { text-align: left; padding: 6px 14px 6px 0; vertical-align: top;
   border-bottom: 1px solid var(--line); } th { color: var(--soft); font-weight: 500; font-size: 12.5px; } tr:last-child td { border-bottom: 0; }
-td.n, th.n { text-align: right; white-space: nowrap; } td.bar { width: 30%; padding-right: 0; vertical-align: middle; }
+td.n, th.n { text-align: right; white-space: nowrap; } td.bar { width: 30%; padding-right: 0; } td.bar > * { margin-top: 5px; } tr.part td { color: var(--soft); font-size: 12.5px; padding-top: 20px; }
 td.msg { overflow-wrap: anywhere; } .rules td.bar { width: 13%; } .rules td { padding-top: 5px; padding-bottom: 5px; }
 .fill { display: block; height: 12px; border-radius: 3px; background: var(--accent); min-width: 1px; }
 .stack { display: flex; height: 12px; border-radius: 3px; overflow: hidden; } .stack i { display: block; height: 100%; }
@@ -54,7 +54,7 @@ svg { display: block; width: 100%; height: auto; overflow: visible; } svg text {
   paint-order: stroke; stroke: var(--card); stroke-width: 3px; stroke-linejoin: round; }
 svg .ink { fill: none; stroke: var(--accent); stroke-width: 1.4; stroke-linejoin: round; } svg .axis { stroke: var(--line); stroke-width: 1; }
 svg .limit { stroke: var(--reject); stroke-width: 1.2; stroke-dasharray: 5 3; } svg text.limit-text { fill: var(--reject); }
-svg .cut { stroke: var(--cut); stroke-width: 1.2; } svg .dot { fill: var(--accent); }
+svg .cut { stroke: var(--cut); stroke-width: 1.2; } svg .frame { fill: none; stroke: var(--line); } svg .dot { fill: var(--accent); }
 svg .f-kept { fill: var(--kept); } svg .f-reject { fill: var(--reject); } svg .f-cond { fill: var(--cond); } svg .f-wash { fill: var(--wash); } svg .f-well { fill: var(--well); }
 .hists { display: grid; grid-template-columns: repeat(auto-fill, minmax(350px, 1fr)); gap: 14px; } .hists .card { break-inside: avoid; }
 .hists h3, .timeline h3 { margin: 0 0 2px; overflow-wrap: anywhere; } .timeline { margin-bottom: 14px; break-inside: avoid; }
@@ -134,12 +134,12 @@ def image(jpeg: bytes, alt: str, css: str = "") -> str:
     return f'<img{kind} alt="{escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]], numeric: Iterable[int] = ()) -> str:
-    """A table. Cells are HTML; heads are plain text; columns in `numeric` stand right."""
+def table(head: Iterable[str], rows: Iterable[Iterable[str] | str], numeric: Iterable[int] = ()) -> str:
+    """A table. Cells are HTML (a whole `<tr>` may stand for a row); heads are plain text; columns in `numeric` stand right."""
     right = set(numeric)
     css = [' class="n"' if i in right else "" for i in range(99)]
     top = "".join(f"<th{css[i]}>{escape(cell)}</th>" for i, cell in enumerate(head))
-    body = "".join("<tr>" + "".join(
+    body = "".join(row if isinstance(row, str) else "<tr>" + "".join(
         cell if cell.startswith("<td") else f"<td{css[i]}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>" for row in rows)
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 

@@ -74,7 +74,7 @@ def reason_html(reason: dict[str, Any], rule: dict[str, Any]) -> str:
     if rule.get("max_bad_share") is not None and reason.get("value") is not None:
         bounds = limit_text({**rule, "max_bad_share": None})
         return (f"{100 * reason['value']:.3g} % of the samples of {column} are not {escape(bounds)}; "
-                f"{100 * rule['max_bad_share']:.3g} % may be")
+                f"at most {100 * rule['max_bad_share']:.3g} % may be so")
     value = reason.get("value_text") if reason.get("value") is None else number(reason["value"])
     return f"{column} is {escape(str(value))}, must be {escape(limit_text(rule) if rule else reason['threshold'])}"
 

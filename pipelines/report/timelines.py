@@ -22,7 +22,7 @@ class Trace:
     label: str
     column: str
     meter: str
-    is_always_drawn: bool = False  # else only where a rule judges it
+    is_always_drawn: bool = False  # else only where a rule on it turned a clip of this source away
 
 
 TRACES = (
@@ -79,7 +79,7 @@ def content_score(segments: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarra
 def limits_for(column: str, rules: list[dict[str, Any]]) -> tuple[Limit, ...]:
     """Thresholds of the rules that judge an aggregate of this series."""
     return tuple(
-        Limit(float(rule[side]), f"{rule['name']} {sign} {number(rule[side])}")
+        Limit(float(rule[side]), f"{rule['name']} {sign} {number(rule[side])}", side == "min")
         for rule in rules if rule["column"].startswith(column)
         for side, sign in (("min", "≥"), ("max", "≤")) if rule.get(side) is not None
     )
@@ -95,7 +95,8 @@ def _chart(one: SourceSeries, recipe: dict[str, Any], pictures: dict[str, list[t
     def at(pts: Any) -> Any:
         return (pts - origin) * tick
 
-    panels = [p for p in _panels(one.segments, recipe, at) if np.isfinite(p.values).any()]
+    broken = {reason["column"] for selection in one.selections.values() for reason in selection["reasons"] or []}
+    panels = [p for p in _panels(one.segments, recipe, broken, at) if np.isfinite(p.values).any()]
     bands = [Band(at(c["start_pts"]), at(c["end_pts"]), CSS.get(one.selections.get(c["clip_id"], {}).get("tier", ""), "well"), _band_label(one, c)) for c in one.clips]
     shots = {c["shot_index"]: c["start_pts"] for c in reversed(one.clips)}
     cuts = [float(at(pts)) for pts in sorted(shots.values()) if pts > origin]
@@ -105,7 +106,7 @@ def _chart(one: SourceSeries, recipe: dict[str, Any], pictures: dict[str, list[t
             f"{timeline(panels, bands, cuts, float(max(at(end), at(all_pts[-1]))), describe, frames)}</div>")
 
 
-def _panels(segments: list[dict[str, Any]], recipe: dict[str, Any], at: Any) -> list[Panel]:
+def _panels(segments: list[dict[str, Any]], recipe: dict[str, Any], broken: set[str], at: Any) -> list[Panel]:
     detector = ((recipe.get("clips") or {}).get("detector")) or {}
     pts, values = content_score(segments)
     limits = (Limit(float(detector["threshold"]), f"cut above {number(detector['threshold'])}"),) \
@@ -114,7 +115,7 @@ def _panels(segments: list[dict[str, Any]], recipe: dict[str, Any], at: Any) -> 
     for trace in TRACES:
         pts, values = stitch(segments, trace.column, trace.meter)
         limits = limits_for(trace.column, recipe.get("rules", []))
-        if limits or trace.is_always_drawn:
+        if trace.is_always_drawn or any(column.startswith(trace.column) for column in broken):
             panels.append(Panel(trace.label, at(pts), values, limits))
     return panels
 
