@@ -149,7 +149,8 @@ def unpack(stream: Stream, scale: int, data: bytes | memoryview, grid: tuple[int
         values = (values.astype("<u4") << 16).view("<f4")
     t, h, w, g = grid
     if values.size != t * h * w * g:
-        raise ValueError(f"{stream.column(scale)} has {values.size} values, its grid {t, h, w, g} wants {t * h * w * g}")
+        wanted = t * h * w * g
+        raise ValueError(f"{stream.column(scale)} has {values.size} values, its grid {t, h, w, g} wants {wanted}")
     shape = (g, t, h, w) if stream.axes == "GTHW" else (t, h, w) if g == 1 else (t, h, w, g)
     return values.reshape(shape)
 

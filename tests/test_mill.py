@@ -160,3 +160,26 @@ def test_workers_option():
     assert parse_workers(None) == (None, 0)
     with pytest.raises(ValueError, match="cpu=N,gpu=M"):
         parse_workers("cpus=8")
+
+
+def test_models_round_writes_scores_that_rules_can_use(footage, tmp_path):
+    """A recipe with a model: a tiny random CLIP in the real layout, loaded by the real path."""
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    network = CLIPVisionModelWithProjection(CLIPVisionConfig(**shape, image_size=32, patch_size=16, projection_dim=8))
+    network.save_pretrained(tmp_path / "clip")
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path / "clip")
+    recipe = Path(tmp_path / "with_model.yaml")
+    text = (Path(__file__).parent.parent / "pipelines/recipes/quickstart.yaml").read_text()
+    model = f"models:\n  - {{op: embedding, backend: transformers, model: {tmp_path / 'clip'}}}\n"
+    rule = "rules:\n  - {name: seen, column: embedding_pixel_share, min: 0.0001, gate: models, source: ours}"
+    recipe.write_text(model + text.replace("rules:", rule, 1))
+    plan = build_plan(load_recipe(str(recipe), ["tokens=[]"]))
+    check(plan)
+    run = Mill(plan, Options(input=str(footage), out=str(tmp_path / "set"), address="in-process", strict=True), RunProgress())
+    run.run()
+    scores = rows(run, run.model_scores.rel)
+    assert len(scores) >= 4
+    assert all(len(row["embedding"]) == 8 and row["error_kind"] is None for row in scores)
+    assert {row["decided_gate"] for row in rows(run, run.selection.rel) if row["tier"] == "train"} == {"captions"}

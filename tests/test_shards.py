@@ -360,3 +360,17 @@ main(["verify", {root!r}])
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("2\n")
     assert "as the view says" in done.stdout
+
+
+def test_reading_from_s3(root: str, s3_bucket: str) -> None:
+    from reelmill.inspection import verify_view
+    from reelmill.views import View
+
+    here, there = Path(root), Store(f"{s3_bucket}/set")
+    for path in here.rglob("*"):
+        if path.is_file():
+            there.write_bytes(path.relative_to(here).as_posix(), path.read_bytes())
+    local, remote = ShardDataset(root, scales=1), ShardDataset(there.root, scales=1)
+    assert remote.view_hash == local.view_hash
+    assert [keys_of(b) for b in remote.batches(8)] == [keys_of(b) for b in local.batches(8)]
+    assert verify_view(View.load(there.root)) == []

@@ -131,19 +131,21 @@ class Band:
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture of the source at a time."""
+    """A picture of the source at a time; `is_first` of a clip."""
 
     at: float
     jpeg: bytes
+    is_first: bool = False
 
 
 def _film(frames: Sequence[Frame], x: Axis, wide: int, tall: int) -> str:
-    """Pictures whose left edge stands at their time; those that would overlap are left out."""
-    out, free = [], float(LEFT)
-    for frame in sorted(frames, key=lambda f: f.at):
+    """Pictures whose left edge stands at their time. Of those that would overlap, a clip's first frame stays."""
+    out: list[str] = []
+    taken: list[float] = []
+    for frame in sorted(frames, key=lambda f: (not f.is_first, f.at)):
         left = min(float(x(frame.at)), WIDTH - RIGHT - wide)
-        if left >= free - 1:
-            free = left + wide + 3
+        if all(abs(left - other) > wide + 2 for other in taken):
+            taken.append(left)
             out.append(f'<image x="{left:.1f}" y="0" width="{wide}" height="{tall}" href="data:image/jpeg;base64,{base64.b64encode(frame.jpeg).decode()}"/>'
                        f'<rect class="frame" x="{left:.1f}" y="0" width="{wide}" height="{tall}"/>')
     return "".join(out)

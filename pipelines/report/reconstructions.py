@@ -132,7 +132,7 @@ def _html(example: Example, spec: TokenizerSpec) -> str:
     row, shown = example.row, [example.original_HWC, *example.decoded]
     psnr = row.get("psnr_db") or [None] * len(example.decoded)
     counts = np.cumsum([np.prod(row[f"grid_{c.split('_', 1)[1]}"][:3]) for c in (spec.streams[0].column(k) for k in range(len(example.decoded)))])
-    labels = ["<b>original</b>"] + [f"<b>scale {k}</b> · {number(psnr[k], 'dB')} · {number(int(counts[k]))} tokens" for k in range(len(example.decoded))]
+    labels = ["<b>original</b>"] + [f"<b>scale {k}</b> · {number(psnr[k], 'dB')}<br>{number(int(counts[k]))} tokens" for k in range(len(example.decoded))]
     box = _busiest(example.original_HWC)
     name = example.detail.source["relpath"]
     figures = "".join(

@@ -100,7 +100,8 @@ def _chart(one: SourceSeries, recipe: dict[str, Any], pictures: dict[str, list[t
     bands = [Band(at(c["start_pts"]), at(c["end_pts"]), CSS.get(one.selections.get(c["clip_id"], {}).get("tier", ""), "well"), _band_label(one, c)) for c in one.clips]
     shots = {c["shot_index"]: c["start_pts"] for c in reversed(one.clips)}
     cuts = [float(at(pts)) for pts in sorted(shots.values()) if pts > origin]
-    frames = [Frame(float(at(c["start_pts"])) + t, jpeg) for c in one.clips for t, jpeg in pictures.get(c["clip_id"], [])]
+    frames = [Frame(float(at(c["start_pts"])) + t, jpeg, k == 0) for c in one.clips
+              for k, (t, jpeg) in enumerate(pictures.get(c["clip_id"], []))]
     describe = f"Series of {one.source['relpath']}: " + ", ".join(p.label for p in panels)
     return (f'<div class="card timeline"><h3>{escape(one.source["relpath"])} <span class="soft small">{escape(facts(one.source, {}))}</span></h3>'
             f"{timeline(panels, bands, cuts, float(max(at(end), at(all_pts[-1]))), describe, frames)}</div>")
