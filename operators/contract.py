@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from reelmill.column import Column
@@ -44,7 +43,7 @@ class Operator(ABC):
     reads: ClassVar[tuple[Column, ...]] = ()
     resources: ClassVar[Resources] = Resources()
     neutral: ClassVar[frozenset[str]] = frozenset()  # fields that change speed, never results; not fingerprinted
-    exact: ClassVar[bool] = True     # same bytes for any batch, worker and machine of one kind
+    exact: ClassVar[bool] = True  # same bytes for any batch, worker and machine of one kind
     expands: ClassVar[bool] = False  # may give several rows per input row (windows of a clip), never none
 
     @property
@@ -60,18 +59,18 @@ class Operator(ABC):
     def process(self, state: Any, batch: pa.Table) -> pa.Table:
         """Same rows in the same order, with the columns of `writes` (and `error_kind`, `error` where a row failed)."""
 
-    def close(self, state: Any) -> None:
+    def close(self, state: Any) -> None:  # noqa: B027 - most operators hold nothing
         """Called when the worker ends: stop children. Must be safe to call twice."""
 
 
 class View(StrEnum):
     """What a meter wants to see. The reader makes each view at most once a frame and shares it."""
 
-    TINY = "tiny"            # uint8 [h, 64..256, 3] BGR: the frame scaled to TINY_WIDTH_PX wide, for shot detection
-    PROXY = "proxy"          # uint8 [270, w] luma, 0-255 full range whatever the bit depth
-    LUMA = "luma"            # uint8 or uint16 [H, W] native luma plane; no copy unless the source is rotated
-    COLOR = "color"          # uint8 [270, w, 3] BGR at proxy size
-    PIXELS = "pixels"        # uint8 [H, W, 3] RGB at native size; dear at 4K
+    TINY = "tiny"  # uint8 [h, 64..256, 3] BGR: the frame scaled to TINY_WIDTH_PX wide, for shot detection
+    PROXY = "proxy"  # uint8 [270, w] luma, 0-255 full range whatever the bit depth
+    LUMA = "luma"  # uint8 or uint16 [H, W] native luma plane; no copy unless the source is rotated
+    COLOR = "color"  # uint8 [270, w, 3] BGR at proxy size
+    PIXELS = "pixels"  # uint8 [H, W, 3] RGB at native size; dear at 4K
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +92,15 @@ Update = Callable[..., tuple[Any, ...]]
 
 
 class Meter(ABC):
-    """Says numbers about frames. Subclasses are `@dataclass(frozen=True, kw_only=True)` with a `rate_hz` of their own."""
+    """Says numbers about frames. Subclasses are `@dataclass(frozen=True, kw_only=True)` and set their own `rate_hz`."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     view: ClassVar[View]
-    writes: ClassVar[tuple[Column, ...]]       # list columns of the series table: `<meter>_<noun>_<unit>`
+    writes: ClassVar[tuple[Column, ...]]  # list columns of the series table: `<meter>_<noun>_<unit>`
     neutral: ClassVar[frozenset[str]] = frozenset()
-    pairwise: ClassVar[bool] = False           # a value compares the sampled frame with the frame before it
-    rate_hz: float | None = None               # samples per second; None: every frame
+    pairwise: ClassVar[bool] = False  # a value compares the sampled frame with the frame before it
+    rate_hz: float | None = None  # samples per second; None: every frame
 
     @abstractmethod
     def start(self, info: StreamInfo) -> Update:

@@ -10,34 +10,62 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(
-    name="pipelines", no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    name="pipelines",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
     help="Mill raw UHD video into measured clips, captions and multi-scale token shards.",
 )
 
 RecipeArg = Annotated[str, typer.Argument(help="Built-in recipe (quickstart, ultravideo) or path of a YAML file.")]
 OutArg = Annotated[str, typer.Argument(help="Data set directory or s3:// URI.")]
-SetOpt = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Change a recipe value, such as rules.border.max_bad_share=0.1.")]
-AddressOpt = Annotated[str | None, typer.Option(help="Ray address, 'local', 'auto', or 'in-process' for no Ray. Default: this machine, or the job's cluster.")]
-WorkersOpt = Annotated[str | None, typer.Option(metavar="cpu=N,gpu=M", help="Pool sizes; on a cluster also the nodes to wait for.")]
+SetOpt = Annotated[
+    list[str],
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a recipe value, such as rules.border.max_bad_share=0.1."),
+]
+AddressOpt = Annotated[
+    str | None,
+    typer.Option(
+        help="Ray address, 'local', 'auto', or 'in-process' for no Ray. Default: this machine, or the job's cluster."
+    ),
+]
+WorkersOpt = Annotated[
+    str | None, typer.Option(metavar="cpu=N,gpu=M", help="Pool sizes; on a cluster also the nodes to wait for.")
+]
 
 
 @app.command()
 def run(
     recipe: RecipeArg = "quickstart",
-    source: Annotated[str | None, typer.Option("--in", help="Directory, glob, CSV/JSONL/Parquet manifest, or s3:// URI. Default: what the data set already lists.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--in",
+            help="Directory, glob, CSV/JSONL/Parquet manifest, or s3:// URI. Default: what the data set already lists.",
+        ),
+    ] = None,
     out: Annotated[str, typer.Option(help="Data set directory or s3:// URI.")] = "out",
     set_: SetOpt = [],  # noqa: B006 - typer copies it
-    only: Annotated[str | None, typer.Option(help="Run one stage: probe, measure, clips, models, caption, select, tokenize, pack or report.")] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Run one stage: probe, measure, clips, models, caption, select, tokenize, pack or report."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first N sources of the listing.")] = None,
     address: AddressOpt = None,
     workers: WorkersOpt = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Our own bugs end the run instead of becoming rows of kind 'internal'.")] = False,
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Do all failed rows again, final ones too.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Our own bugs end the run instead of becoming rows of kind 'internal'.")
+    ] = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Do all failed rows again, final ones too.")
+    ] = False,
     block_rows: Annotated[int | None, typer.Option(min=1, help="Rows per block instead of about 30 s of work.")] = None,
 ) -> None:
     """Do all that is not done yet: sources to shards and report. Run it again to go on or to add sources."""
     from pipelines.mill import STAGES, Options
-    from pipelines.plan import build_plan, check as check_plan
+    from pipelines.plan import build_plan
+    from pipelines.plan import check as check_plan
     from pipelines.recipe import load_recipe
     from pipelines.rounds import Budget
 
@@ -47,8 +75,15 @@ def run(
     check_plan(plan)
     num_cpus, num_gpus = parse_workers(workers)
     options = Options(
-        input=_absolute(source), out=_absolute(out) or out, only=only, limit=limit, address=address,
-        num_cpus=num_cpus, num_gpus=num_gpus, strict=strict, budget=Budget(block_rows=block_rows, redo_errors=retry_errors),
+        input=_absolute(source),
+        out=_absolute(out) or out,
+        only=only,
+        limit=limit,
+        address=address,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        strict=strict,
+        budget=Budget(block_rows=block_rows, redo_errors=retry_errors),
     )
     raise typer.Exit(run_mill(plan, options))
 
@@ -56,7 +91,9 @@ def run(
 @app.command()
 def demo(
     out: Annotated[str, typer.Option(help="Data set directory.")] = "out/demo",
-    samples: Annotated[str | None, typer.Option(help="Where the rendered footage is cached. Default: the user's cache directory.")] = None,
+    samples: Annotated[
+        str | None, typer.Option(help="Where the rendered footage is cached. Default: the user's cache directory.")
+    ] = None,
     address: AddressOpt = None,
 ) -> None:
     """Render sample footage with known faults, mill it, and compare what was found with what was expected."""
@@ -68,7 +105,9 @@ def demo(
 @app.command()
 def select(
     out: OutArg,
-    recipe: Annotated[str | None, typer.Option(help="Recipe with the new rules. Default: the data set's own recipe.yaml.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe with the new rules. Default: the data set's own recipe.yaml.")
+    ] = None,
     set_: SetOpt = [],  # noqa: B006
 ) -> None:
     """Decide again with other rules or thresholds. Seconds: nothing is decoded; says what a run would newly compute."""
@@ -79,8 +118,14 @@ def select(
 
 @app.command("fit-tokenizer")
 def fit_tokenizer_command(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Directory of videos or images, or a data set whose kept clips are used.")],
-    out: Annotated[str, typer.Option(help="Codebook file to write (.safetensors).")] = "codebook.safetensors",
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Directory of videos or images, one file, a data set whose kept clips are used, or 'synthetic'.",
+        ),
+    ],
+    out: Annotated[str, typer.Option(help="Codebook file to write (.npz).")] = "codebook.npz",
     seed: Annotated[int, typer.Option(help="Seed of the k-means.")] = 0,
 ) -> None:
     """Fit the weight-free reference tokenizer's codebooks on footage. Deterministic."""
@@ -115,7 +160,8 @@ def check(
     from rich.console import Console
     from rich.table import Table
 
-    from pipelines.plan import all_columns, build_plan, check as check_plan
+    from pipelines.plan import all_columns, build_plan
+    from pipelines.plan import check as check_plan
     from pipelines.recipe import load_recipe
 
     plan = build_plan(load_recipe(recipe, set_))
@@ -132,7 +178,9 @@ def check(
 @app.command()
 def inspect(
     path: Annotated[str, typer.Argument(help="A media file, or a data set directory.")],
-    row: Annotated[str | None, typer.Argument(help="In a data set: a clip id, source id, or file name (or its beginning).")] = None,
+    row: Annotated[
+        str | None, typer.Argument(help="In a data set: a clip id, source id, or file name (or its beginning).")
+    ] = None,
 ) -> None:
     """Show what a media file is, or all that a data set knows of a clip or source."""
     from pipelines.inspect import inspect_path

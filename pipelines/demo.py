@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demonstration: sample footage with known faults goes through the mill, and what it found is held against the labels.
+"""The demonstration: sample footage with known faults goes through the mill; what it found is held to the labels.
 
 Keys of a label's `expected`, all of which must hold:
 
@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -71,13 +72,18 @@ class Found:
     def text(self, keys: tuple[str, ...]) -> str:
         """In words, with the source facts that a label asks for."""
         if self.source.get("error_kind"):
-            return f"{self.source['error_kind']}: {self.source['error']}"
+            message = str(self.source["error"]).removeprefix(f"{self.source['uri']}: ")
+            return f"{self.source['error_kind']}: {shorten(message, 70, placeholder=' ...')}"
         parts = [f"{key} {self.source.get(key)}" for key in keys if key in self.source and key != "error_kind"]
         parts.append(_clips(len(self.clips)))
         if len(self.clips) > 1:
             parts.append("cut at frame " + ", ".join(map(str, self.first_frames[1:])))
         rules = sorted({reason["rule"] for reason in self.reasons})
-        parts += [*self.tiers, *([f"by {', '.join(rules)}"] if rules else []), *(["damage noticed"] if self.damage else [])]
+        parts += [
+            *self.tiers,
+            *([f"by {', '.join(rules)}"] if rules else []),
+            *(["damage noticed"] if self.damage else []),
+        ]
         return ", ".join(parts)
 
 
@@ -113,8 +119,10 @@ def run_demo(out: str, samples: str | None = None, address: str | None = None) -
     milled = time.monotonic()
     table, misses = check_demo(out, str(folder))
     console.print(table)
-    console.print(f"footage {rendered - started:.0f} s, milling and report {milled - rendered:.0f} s; "
-                  + ("everything expected was found" if not misses else f"[bold red]{misses} missed[/]"))
+    console.print(
+        f"footage {rendered - started:.0f} s, milling and report {milled - rendered:.0f} s; "
+        + ("everything expected was found" if not misses else f"[bold red]{misses} missed[/]")
+    )
     console.print(f"report: {Store(out).uri('report.html')}", soft_wrap=True)
     return 1 if misses else 0
 
@@ -124,7 +132,10 @@ def _render(folder: Path, console: Any) -> None:
 
     todo = missing(folder)
     if todo:
-        console.print(f"rendering {len(todo)} of {len(SAMPLES)} sample files into {folder} (once; kept for next time)", soft_wrap=True)
+        console.print(
+            f"rendering {len(todo)} of {len(SAMPLES)} sample files into {folder} (once; kept for next time)",
+            soft_wrap=True,
+        )
     done: list[str] = []
 
     def tell(name: str, took: float) -> None:
@@ -148,10 +159,12 @@ def check_demo(root: str, samples_dir: str) -> "tuple[Table, int]":
     rows = expected_against_found(root, labels)
     table = Table(title="expected against found")
     for name in ("file", "fault", "expected", "found", ""):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in ("file", ""))
     colors = {"ok": "green", "MISS": "bold red", "later": "yellow"}
     for row in rows:
-        table.add_row(*map(escape, (row.file, row.fault, row.expected, row.found)), f"[{colors[row.verdict]}]{row.verdict}[/]")
+        table.add_row(
+            *map(escape, (row.file, row.fault, row.expected, row.found)), f"[{colors[row.verdict]}]{row.verdict}[/]"
+        )
     return table, sum(row.verdict == "MISS" for row in rows)
 
 
@@ -176,7 +189,14 @@ def _compare(label: dict[str, Any], found: Found | None, is_ignored: bool) -> Ro
 
 
 def _expected_text(expected: dict[str, Any]) -> str:
-    words = {"ignored": "ignored", "damaged": "damage noticed", "cut_frame": "cut at frame {}", "tier": "{}", "reason": "by {}", "error_kind": "{}"}
+    words = {
+        "ignored": "ignored",
+        "damaged": "damage noticed",
+        "cut_frame": "cut at frame {}",
+        "tier": "{}",
+        "reason": "by {}",
+        "error_kind": "{}",
+    }
     parts = [f"{k} {v}" for k, v in expected.items() if k not in words and k != "num_clips"]
     parts += [_clips(expected["num_clips"])] if "num_clips" in expected else []
     return ", ".join(parts + [words[k].format(v) for k, v in expected.items() if k in words])
@@ -190,17 +210,23 @@ def read_findings(store: Store, manifest: dict[str, Any]) -> dict[str, Found]:
     """Everything about each source, by relative path. Meant for small data sets."""
     tables = manifest["tables"]
     found = {row["source_id"]: Found(row) for row in _rows(store, tables["sources"])}
-    for clip in sorted(_rows(store, tables["clips"], ["source_id", "clip_id", "start_pts"]), key=lambda row: row["start_pts"]):
+    for clip in sorted(
+        _rows(store, tables["clips"], ["source_id", "clip_id", "start_pts"]), key=lambda row: row["start_pts"]
+    ):
         found[clip["source_id"]].clips.append(clip)
     for decision in _rows(store, tables["selection"], ["source_id", "clip_id", "tier", "reasons"]):
         found[decision["source_id"]].decisions.append(decision)
     segments: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in _rows(store, tables["series"], ["source_id", "segment_index", "frame_pts", "num_corrupt_frames", "damage", "error"]):
+    for row in _rows(
+        store, tables["series"], ["source_id", "segment_index", "frame_pts", "num_corrupt_frames", "damage", "error"]
+    ):
         segments[row["source_id"]].append(row)
     for source_id, rows in segments.items():
         for row in sorted(rows, key=lambda row: row["segment_index"]):
             found[source_id].frame_pts += row["frame_pts"] or []
-            found[source_id].damage += [text for text in (row["damage"], row["error"], row["num_corrupt_frames"] and "damaged frames") if text]
+            found[source_id].damage += [
+                text for text in (row["damage"], row["error"], row["num_corrupt_frames"] and "damaged frames") if text
+            ]
     return {one.source["relpath"]: one for one in found.values()}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from pipelines.scenes import Array
 
 SDR_WHITE_NITS = 203.0  # ITU-R BT.2408: diffuse white of SDR content placed in an HDR picture
-GRAIN_SIGMA = 1.4       # of 255; sensor noise, luma only
+GRAIN_SIGMA = 1.4  # of 255; sensor noise, luma only
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ def _warp(plane: Array, size: tuple[int, int], x: float, y: float, zoom: float) 
     return cv2.warpAffine(plane, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT)
 
 
-def shoot(still: Planes, size: tuple[int, int], num_frames: int, move: Move, *, seed: int, edits: tuple[Edit, ...] = ()) -> Iterator[Planes]:
+def shoot(
+    still: Planes, size: tuple[int, int], num_frames: int, move: Move, *, seed: int, edits: tuple[Edit, ...] = ()
+) -> Iterator[Planes]:
     """Frames of `size` (width, height) along a camera path, with sensor noise under the edits."""
     width, height = size
     rng = np.random.default_rng(seed)
@@ -139,15 +142,28 @@ class Codec:
 
 X264 = Codec("libx264", "yuv420p", {"preset": "ultrafast", "crf": "22", "g": "24"})
 SVT_AV1 = Codec("libsvtav1", "yuv420p", {"preset": "12", "crf": "26", "g": "24", "svtav1-params": "lp=1"})
-X265_PQ = Codec("libx265", "yuv420p10le", {
-    "preset": "ultrafast", "crf": "16",
-    "x265-params": "log-level=error:pools=none:frame-threads=1:keyint=24:repeat-headers=1:hdr10=1:max-cll=1000,203:"
-                   "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)",
-}, is_pq=True)
+X265_PQ = Codec(
+    "libx265",
+    "yuv420p10le",
+    {
+        "preset": "ultrafast",
+        "crf": "16",
+        "x265-params": "log-level=error:pools=none:frame-threads=1:keyint=24:repeat-headers=1:hdr10=1:max-cll=1000,203:"
+        "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)",
+    },
+    is_pq=True,
+)
 
 
-def encode(path: Path, frames: Iterable[Planes], codec: Codec = X264, *, fps: int = 24, pts: Iterable[int] | None = None,
-           mux: dict[str, str] | None = None) -> None:
+def encode(
+    path: Path,
+    frames: Iterable[Planes],
+    codec: Codec = X264,
+    *,
+    fps: int = 24,
+    pts: Iterable[int] | None = None,
+    mux: dict[str, str] | None = None,
+) -> None:
     """Writes frames to `path` on one thread, so that the same input gives the same bytes.
 
     Args:
@@ -157,7 +173,7 @@ def encode(path: Path, frames: Iterable[Planes], codec: Codec = X264, *, fps: in
     import av
 
     with av.open(str(path), "w", options={"fflags": "+bitexact", **(mux or {})}) as container:
-        stream = container.add_stream(codec.name, rate=fps, options=codec.options)
+        stream: Any = container.add_stream(codec.name, rate=fps, options=codec.options)
         context = stream.codec_context
         context.thread_count, context.pix_fmt, context.time_base = 1, codec.pix_fmt, Fraction(1, fps)
         context.color_primaries, context.color_trc, context.colorspace = (9, 16, 9) if codec.is_pq else (1, 1, 1)
@@ -179,7 +195,7 @@ def encode_tone(path: Path, seconds: float = 2.0, rate: int = 48000) -> None:
     t = np.arange(int(seconds * rate), dtype=np.float32) / rate
     chord = sum(np.sin(2 * np.pi * hz * t) for hz in (220.0, 277.18, 329.63)) * (0.2 * np.exp(-t))
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("aac", rate=rate, layout="mono")
+        stream: Any = container.add_stream("aac", rate=rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(chord[None].astype(np.float32), format="fltp", layout="mono")
         frame.rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
         container.mux(stream.encode(frame))

@@ -42,10 +42,14 @@ def _inspect_data_set(store: Store, row: str | None) -> None:
     if manifest is None:
         raise ValueError(f"{store.root} is no data set: it has no manifest.json")
     if row is None:
-        _print_row(console, {"recipe": manifest["recipe_name"], "input": manifest["input"], **manifest["counts"]}, store.root)
+        _print_row(
+            console, {"recipe": manifest["recipe_name"], "input": manifest["input"], **manifest["counts"]}, store.root
+        )
         for name, rel in _tables(manifest):
             files = [f for f in store.list(rel) if f.endswith(".parquet")]
-            console.print(f"{name:<14} {rel}  {sum(store.num_rows(f'{rel}/{f}') for f in files)} rows in {len(files)} files")
+            console.print(
+                f"{name:<14} {rel}  {sum(store.num_rows(f'{rel}/{f}') for f in files)} rows in {len(files)} files"
+            )
         return
     found = 0
     for name, rel in _tables(manifest):
@@ -58,8 +62,13 @@ def _inspect_data_set(store: Store, row: str | None) -> None:
 
 def _tables(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     tables = manifest["tables"]
-    named = {"sources": tables["sources"], "clips": tables.get("clips"), **{f"scores/{k}": v for k, v in tables["scores"].items()},
-             "selection": tables.get("selection"), "captions": tables.get("captions")}
+    named = {
+        "sources": tables["sources"],
+        "clips": tables.get("clips"),
+        **{f"scores/{k}": v for k, v in tables["scores"].items()},
+        "selection": tables.get("selection"),
+        "captions": tables.get("captions"),
+    }
     yield from ((name, rel) for name, rel in named.items() if rel)
     yield from (("shards", rel) for rel in tables["shards"])
 
@@ -69,7 +78,11 @@ def _matching(store: Store, rel: str, row: str) -> Iterator[dict[str, Any]]:
         if not name.endswith(".parquet"):
             continue
         schema = store.open_parquet(f"{rel}/{name}").schema_arrow
-        columns = [field.name for field in schema if not pa.types.is_binary(field.type) and not pa.types.is_large_binary(field.type)]
+        columns = [
+            field.name
+            for field in schema
+            if not pa.types.is_binary(field.type) and not pa.types.is_large_binary(field.type)
+        ]
         for facts in store.read_table(f"{rel}/{name}", columns).to_pylist():
             keys = [facts.get(key) for key in ("clip_id", "source_id", "relpath")]
             if any(key is not None and key.startswith(row) for key in keys):

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reelmill.storage import Store
@@ -33,7 +32,7 @@ class Stamp:
 
 
 def table_hash(table: pa.Table) -> str:
-    """Hash of a table's names, types and values, whatever its chunks, buffers and metadata: of its plain Parquet form."""
+    """Hash of a table's names, types and values (of its plain Parquet form), whatever its chunks and metadata."""
     sink = pa.BufferOutputStream()
     plain = table.replace_schema_metadata(None).combine_chunks()
     pq.write_table(plain, sink, compression="none", store_schema=False, write_statistics=False)
@@ -124,10 +123,8 @@ class Ledger:
 
     def write_unit(self, unit: int, table: pa.Table, input_hash: str) -> None:
         """Writes the unit's file from its rows: the commit of the unit."""
-        num_retry = 0
-        if "error_kind" in table.column_names:
-            kinds = table.column("error_kind")
-            num_retry = pc.sum(pc.is_in(kinds, pa.array(RETRYABLE, pa.string()))).as_py() or 0
+        kinds = table.column("error_kind").to_pylist() if "error_kind" in table.column_names else []
+        num_retry = sum(kind in RETRYABLE for kind in kinds)
         stamp = {
             "reelmill.fp": self.fp,
             "reelmill.input": input_hash,

@@ -17,8 +17,21 @@ from reelmill import __version__
 from reelmill.storage import Store
 
 FORMAT = 1
-PACKAGES = ("ray", "av", "opencv-python", "decord", "scenedetect", "numpy", "pyarrow", "polars", "torch",
-            "torchvision", "open_clip_torch", "transformers", "s3fs")
+PACKAGES = (
+    "ray",
+    "av",
+    "opencv-python",
+    "decord",
+    "scenedetect",
+    "numpy",
+    "pyarrow",
+    "polars",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "transformers",
+    "s3fs",
+)
 UNIT_SOURCES = 512  # sources a unit is meant to hold: some 10^3 to 10^4 clips
 
 

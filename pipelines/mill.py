@@ -15,7 +15,15 @@ import pyarrow as pa
 
 from pipelines import unit_tasks
 from pipelines.ledger import Ledger, table_hash
-from pipelines.manifest import RunLog, Stopwatch, load_manifest, new_manifest, num_units_for, read_attempts, save_manifest
+from pipelines.manifest import (
+    RunLog,
+    Stopwatch,
+    load_manifest,
+    new_manifest,
+    num_units_for,
+    read_attempts,
+    save_manifest,
+)
 from pipelines.plan import Plan, pool_size
 from pipelines.rounds import (
     Budget,
@@ -68,7 +76,7 @@ class Options:
     num_cpus: int | None = None
     num_gpus: int = 0
     strict: bool = False
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass
@@ -174,7 +182,9 @@ class Mill:
         manifest["fingerprints"] = dict(plan.fps)
         manifest["exact"] = {op.name: op.exact for op in plan.operators}
         manifest["tables"] |= {
-            "sources": self.sources.rel, "series": self.series.rel, "clips": self.clips.rel,
+            "sources": self.sources.rel,
+            "series": self.series.rel,
+            "clips": self.clips.rel,
             "scores": {"measure": self.scores.rel, "models": self.model_scores.rel if plan.models else None},
             "selection": self.selection.rel,
             "captions": self.captions.rel if plan.caption else None,
@@ -223,14 +233,16 @@ class Mill:
 
     def _probe(self) -> None:
         job = StageJob("probe", self.plan.probe, tables.SOURCES, self.sources, self.options.strict)
-        self._round(Round(
-            job=job,
-            units=sorted(self.listing),
-            rows=self.listing.__getitem__,
-            input_hash=lambda unit: table_hash(self.listing[unit]),
-            seconds=lambda row: 0.3,
-            stale=self._changed_sources,
-        ))
+        self._round(
+            Round(
+                job=job,
+                units=sorted(self.listing),
+                rows=self.listing.__getitem__,
+                input_hash=lambda unit: table_hash(self.listing[unit]),
+                seconds=lambda row: 0.3,
+                stale=self._changed_sources,
+            )
+        )
 
     def _changed_sources(self, unit: int) -> set[str]:
         if self.sources.stamp(unit) is None:
@@ -242,13 +254,15 @@ class Mill:
 
     def _measure(self) -> None:
         job = StageJob("measure", self.plan.measure, self.plan.series_columns, self.series, self.options.strict)
-        self._round(Round(
-            job=job,
-            units=self._units(self.sources),
-            rows=partial(unit_tasks.segment_rows, self.sources, self.plan.rules),
-            input_hash=lambda unit: files_hash(self.sources.content(unit), self.plan.fps["header_rules"]),
-            seconds=unit_tasks.measure_seconds,
-        ))
+        self._round(
+            Round(
+                job=job,
+                units=self._units(self.sources),
+                rows=partial(unit_tasks.segment_rows, self.sources, self.plan.rules),
+                input_hash=lambda unit: files_hash(self.sources.content(unit), self.plan.fps["header_rules"]),
+                seconds=unit_tasks.measure_seconds,
+            )
+        )
 
     def _clips(self) -> None:
         task = unit_tasks.CutUnit(self.sources, self.series, self.clips, self.scores, self.plan)
@@ -258,26 +272,30 @@ class Mill:
         if not self.plan.models:
             return
         job = StageJob("models", self.plan.model_chain, self.plan.model_columns, self.model_scores, self.options.strict)
-        self._round(Round(
-            job=job,
-            units=self._units(self.clips),
-            rows=partial(self._kept_rows, "measure"),
-            input_hash=partial(self._kept_hash, "measure"),
-            seconds=lambda row: 2.0,
-        ))
+        self._round(
+            Round(
+                job=job,
+                units=self._units(self.clips),
+                rows=partial(self._kept_rows, "measure"),
+                input_hash=partial(self._kept_hash, "measure"),
+                seconds=lambda row: 2.0,
+            )
+        )
 
     def _caption(self) -> None:
         if self.plan.caption is None:
             return
         job = StageJob("caption", self.plan.caption, tables.CAPTIONS, self.captions, self.options.strict)
-        self._round(Round(
-            job=job,
-            units=self._units(self.clips),
-            rows=partial(self._kept_rows, "models"),
-            input_hash=partial(self._kept_hash, "models"),
-            seconds=lambda row: 0.005 if self.plan.caption_is_cheap else 5.0,
-            runs_here=self.plan.caption_is_cheap,
-        ))
+        self._round(
+            Round(
+                job=job,
+                units=self._units(self.clips),
+                rows=partial(self._kept_rows, "models"),
+                input_hash=partial(self._kept_hash, "models"),
+                seconds=lambda row: 0.005 if self.plan.caption_is_cheap else 5.0,
+                runs_here=self.plan.caption_is_cheap,
+            )
+        )
 
     def _select(self) -> None:
         self._unit_tasks("select", self._select_task("captions"), self._units(self.clips))
@@ -301,21 +319,28 @@ class Mill:
             spec_id = operator.spec.spec_id
             self.manifest["specs"][spec_id] = operator.spec.to_dict()
             self._remember("tokens", f"tokens/{spec_id}")
-            job = StageJob("tokenize", operator, unit_tasks.token_columns(operator), self._tokens(spec_id), self.options.strict)
-            self._round(Round(
-                job=job,
-                units=self._units(self.clips),
-                rows=partial(self._kept_rows, "captions"),
-                input_hash=partial(self._kept_hash, "captions"),
-                seconds=partial(unit_tasks.tokenize_seconds, operator),
-                is_compacted=False,
-            ))
+            job = StageJob(
+                "tokenize", operator, unit_tasks.token_columns(operator), self._tokens(spec_id), self.options.strict
+            )
+            self._round(
+                Round(
+                    job=job,
+                    units=self._units(self.clips),
+                    rows=partial(self._kept_rows, "captions"),
+                    input_hash=partial(self._kept_hash, "captions"),
+                    seconds=partial(unit_tasks.tokenize_seconds, operator),
+                    is_compacted=False,
+                )
+            )
 
     def _pack(self) -> None:
         for operator in self.plan.tokenizers:
             spec_id = operator.spec.spec_id
             task = unit_tasks.PackUnit(
-                self._tokens(spec_id), f"shards/{spec_id}", operator.spec, self.plan.recipe.pack,
+                self._tokens(spec_id),
+                f"shards/{spec_id}",
+                operator.spec,
+                self.plan.recipe.pack,
                 {unit: self._kept_hash("captions", unit) for unit in self._units(self.clips)},
             )
             self._unit_tasks("pack", task, self._units(self.clips))
@@ -408,9 +433,16 @@ class Mill:
             self.log.add("failed", stage=result.stage, fp=fp, **failure)
         if result.num_rows or result.failures:
             self.log.add(
-                "stage", stage=result.stage, rows=result.num_rows, inputs=result.num_inputs, failed=kinds,
-                seconds=round(result.seconds, 3), worker_seconds=round(result.worker_seconds, 3),
-                decoded_s=round(result.decoded_s, 3), bytes=result.num_bytes, workers=result.num_workers,
+                "stage",
+                stage=result.stage,
+                rows=result.num_rows,
+                inputs=result.num_inputs,
+                failed=kinds,
+                seconds=round(result.seconds, 3),
+                worker_seconds=round(result.worker_seconds, 3),
+                decoded_s=round(result.decoded_s, 3),
+                bytes=result.num_bytes,
+                workers=result.num_workers,
             )
             self.log.flush()
 

@@ -7,7 +7,15 @@ from collections import Counter
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from pipelines.rounds import RoundResult
@@ -32,9 +40,14 @@ class RunProgress:
         self._started = self._said = time.monotonic()
         if self._is_live:
             columns = (
-                SpinnerColumn(), TextColumn("{task.description:<9}"), BarColumn(bar_width=30), MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"), TextColumn("[red]{task.fields[failed]}[/red]"),
-                TimeElapsedColumn(), TimeRemainingColumn(),
+                SpinnerColumn(),
+                TextColumn("{task.description:<9}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TextColumn("[red]{task.fields[failed]}[/red]"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
             )
             self._bar = Progress(*columns, console=self.console, transient=True)
             self._bar.start()
@@ -52,7 +65,9 @@ class RunProgress:
             self._bar.update(self._task, completed=self._done, rate=rate, failed=failed)
         elif time.monotonic() - self._said > LINE_EVERY_S and self._done < self._num:
             left = (self._num - self._done) * seconds / self._done
-            self.say(f"{self._stage}: {self._done}/{self._num} rows, {rate}, {failed or '0 failed'}, about {left:.0f} s left")
+            self.say(
+                f"{self._stage}: {self._done}/{self._num} rows, {rate}, {failed or '0 failed'}, about {left:.0f} s left"
+            )
             self._said = time.monotonic()
 
     def finish(self, result: RoundResult) -> None:
@@ -97,6 +112,13 @@ def outcome_table(summary: Any) -> Table:
     for row in summary.to_dicts():
         label = row["outcome"] if row["outcome"] is not None else f"  {row['rule']}"
         alone = str(row["num_clips_alone"]) if row["outcome"] is None else ""
-        cells = (label, row["gate"] or "", row["threshold"] or "", str(row["num_clips"]), alone, str(row["num_sources"] or ""))
+        cells = (
+            label,
+            row["gate"] or "",
+            row["threshold"] or "",
+            str(row["num_clips"]),
+            alone,
+            str(row["num_sources"] or ""),
+        )
         table.add_row(*cells, style="bold" if row["outcome"] is not None else "")
     return table

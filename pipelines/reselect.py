@@ -58,6 +58,10 @@ def reselect(out: str, recipe_name: str | None, overrides: Sequence[str]) -> Non
     after = kept_clips(store, mill.selection.rel)
     console = Console()
     console.print(outcome_table(mill.outcome()))
-    console.print(f"{len(after - before)} clips newly kept, {len(before - after)} no longer kept, {len(after & before)} as before")
+    console.print(
+        f"{len(after - before)} clips newly kept, {len(before - after)} no longer kept, {len(after & before)} as before"
+    )
     if after - before:
-        console.print(f"`python -m pipelines run {store.uri('recipe.yaml')} --out {out}` captions and tokenizes the new ones only")
+        console.print(
+            f"`python -m pipelines run {store.uri('recipe.yaml')} --out {out}` captions and tokenizes the new ones only"
+        )

@@ -22,14 +22,16 @@ from reelmill.column import Column, arrow_schema
 UNIT = "unit"  # the column of a block that says which unit each row belongs to
 
 FAILURE = pa.struct([("id", pa.string()), ("kind", pa.string()), ("error", pa.string())])
-RECEIPT = pa.schema([
-    ("num_rows", pa.int64()),
-    ("num_inputs", pa.int64()),
-    ("seconds", pa.float64()),
-    ("decoded_s", pa.float64()),
-    ("num_bytes", pa.int64()),
-    ("failures", pa.list_(FAILURE)),
-])
+RECEIPT = pa.schema(
+    [
+        ("num_rows", pa.int64()),
+        ("num_inputs", pa.int64()),
+        ("seconds", pa.float64()),
+        ("decoded_s", pa.float64()),
+        ("num_bytes", pa.int64()),
+        ("failures", pa.list_(FAILURE)),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class StageWorker:
     def _process(self, batch: pa.Table) -> pa.Table:
         try:
             return self._checked(self.job.operator.process(self._state, batch))
-        except Exception:  # noqa: BLE001 - a bug of ours costs rows of kind `internal`, never the run
+        except Exception:
             if self.job.strict:
                 raise
         return pa.concat_tables(self._process_alone(batch.slice(i, 1)) for i in range(batch.num_rows))

@@ -17,7 +17,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -46,7 +46,9 @@ def is_inside_job() -> bool:
 
 
 @contextmanager
-def cluster(address: str | None, num_actors: int, wait_for: dict[str, float], say: Callable[[str], None]) -> Iterator[dict[str, float]]:
+def cluster(
+    address: str | None, num_actors: int, wait_for: dict[str, float], say: Callable[[str], None]
+) -> Iterator[Mapping[str, float]]:
     """Starts Ray on this machine, or joins a cluster; yields its resources.
 
     Args:
@@ -74,10 +76,10 @@ def cluster(address: str | None, num_actors: int, wait_for: dict[str, float], sa
                 object_store_memory=512 << 20,
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
             )
     else:
-        ray.init(address=where, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield _wait_for(wait_for, say)
     finally:
@@ -98,7 +100,7 @@ def _native_stderr_to_null() -> Iterator[None]:
         os.close(saved)
 
 
-def _wait_for(wanted: dict[str, float], say: Callable[[str], None]) -> dict[str, float]:
+def _wait_for(wanted: dict[str, float], say: Callable[[str], None]) -> Mapping[str, float]:
     import ray
 
     said = 0.0
@@ -114,7 +116,9 @@ def _wait_for(wanted: dict[str, float], say: Callable[[str], None]) -> dict[str,
         time.sleep(1)
 
 
-def run_on_ray(job: StageJob, blocks: list[pa.Table], num_workers: int, say: Callable[[str], None]) -> Iterator[Receipt]:
+def run_on_ray(
+    job: StageJob, blocks: list[pa.Table], num_workers: int, say: Callable[[str], None]
+) -> Iterator[Receipt]:
     """Runs the blocks through a pool of actors; rows that keep taking their worker down become error rows.
 
     Raises:
@@ -163,7 +167,9 @@ def _plan(job: StageJob, blocks: list[pa.Table], num_workers: int) -> Iterator[t
     context.enable_progress_bars = False
     context.max_errored_blocks = 0
     context.execution_no_progress_timeout_s = NO_PROGRESS_S
-    numbered = [block.append_column("block", pa.array([n] * block.num_rows, pa.int32())) for n, block in enumerate(blocks)]
+    numbered = [
+        block.append_column("block", pa.array([n] * block.num_rows, pa.int32())) for n, block in enumerate(blocks)
+    ]
     resources = job.operator.resources
     named = type(job.name, (_Numbered,), {})  # Ray's logs then speak of the stage
     with warnings.catch_warnings():
@@ -181,6 +187,7 @@ def _plan(job: StageJob, blocks: list[pa.Table], num_workers: int) -> Iterator[t
             max_task_retries=MAX_RESTARTS,
         )
     for batch in plan.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        assert isinstance(batch, pa.Table)
         numbers = batch.column("block").to_pylist()
         yield from zip(numbers, Receipt.from_table(batch.drop_columns(["block"])), strict=True)
 

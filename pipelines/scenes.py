@@ -51,7 +51,9 @@ def blend(picture_HWC: Array, color: Array, alpha_HW: Array) -> None:
 
 def _sky(height: int, width: int, rng: np.random.Generator, p: "Palette") -> Array:
     t_H1 = np.linspace(0, 1, height, dtype=np.float32)[:, None]
-    picture_HWC = np.repeat((p.zenith + (p.horizon - p.zenith) * np.clip(t_H1 * 1.7, 0, 1) ** 1.3)[:, None], width, axis=1)
+    picture_HWC = np.repeat(
+        (p.zenith + (p.horizon - p.zenith) * np.clip(t_H1 * 1.7, 0, 1) ** 1.3)[:, None], width, axis=1
+    )
     clouds_HW = fractal(rng, height, width, coarsest=0.22, stretch=3.2)
     blend(picture_HWC, p.cloud, smoothstep(clouds_HW, 0.2, 2.2) * smoothstep(0.62 - t_H1, 0.0, 0.5) * 0.85)
     y_HW, x_HW = np.mgrid[0:height, 0:width].astype(np.float32) / height
@@ -99,9 +101,15 @@ class Palette:
     sun_y: float
 
 
-DAWN = Palette(bgr("2b4a86"), bgr("f6c89a"), bgr("fbd9c4"), bgr("ffe0a0"), bgr("a793ad"), bgr("141d26"), bgr("ffd9cc"), 0.66, 0.36)
-NOON = Palette(bgr("2f6fc0"), bgr("cfe4f2"), bgr("ffffff"), bgr("fff6dc"), bgr("9db7cf"), bgr("1f3a24"), bgr("f7fbff"), 0.2, 0.12)
-DUSK = Palette(bgr("241b4b"), bgr("e2714f"), bgr("a04a63"), bgr("ffb070"), bgr("6d4a6e"), bgr("120d1a"), bgr("c77f86"), 0.42, 0.43)
+DAWN = Palette(
+    bgr("2b4a86"), bgr("f6c89a"), bgr("fbd9c4"), bgr("ffe0a0"), bgr("a793ad"), bgr("141d26"), bgr("ffd9cc"), 0.66, 0.36
+)
+NOON = Palette(
+    bgr("2f6fc0"), bgr("cfe4f2"), bgr("ffffff"), bgr("fff6dc"), bgr("9db7cf"), bgr("1f3a24"), bgr("f7fbff"), 0.2, 0.12
+)
+DUSK = Palette(
+    bgr("241b4b"), bgr("e2714f"), bgr("a04a63"), bgr("ffb070"), bgr("6d4a6e"), bgr("120d1a"), bgr("c77f86"), 0.42, 0.43
+)
 
 
 def _layer(below_HWC: Array, line_W: Array, relief_HW: Array, p: Palette, depth: float, mist_H: Array) -> None:
@@ -112,7 +120,9 @@ def _layer(below_HWC: Array, line_W: Array, relief_HW: Array, p: Palette, depth:
     color_HWC = (p.far + (p.near - p.far) * depth) * (1 + (0.30 + 0.35 * depth) * light_HW[..., None])
     if depth < 0.5:
         altitude_HW = (line_W - y_H1) / below_HWC.shape[1] * 16 / 9 + 0.12
-        blend(color_HWC, p.snow, smoothstep(altitude_HW + 0.035 * relief_HW, 0.03, 0.09) * np.clip(0.72 + light_HW, 0, 1))
+        blend(
+            color_HWC, p.snow, smoothstep(altitude_HW + 0.035 * relief_HW, 0.03, 0.09) * np.clip(0.72 + light_HW, 0, 1)
+        )
     color_HWC += (p.horizon - color_HWC) * mist_H[:, None, None]
     blend(below_HWC, color_HWC, np.clip((y_H1 - line_W) / 1.2 + 0.5, 0, 1))
 
@@ -141,7 +151,9 @@ def _lake(picture_HWC: Array, rng: np.random.Generator, shore: int, p: Palette) 
     depth = height - shore
     ripple_HW = fractal(rng, depth, width, coarsest=0.16, stretch=9.0)
     near_H1 = np.linspace(0, 1, depth, dtype=np.float32)[:, None]
-    y_HW = shore - 1 - np.arange(depth, dtype=np.float32)[:, None] * 1.35 + ripple_HW * (0.002 + 0.012 * near_H1) * height
+    y_HW = (
+        shore - 1 - np.arange(depth, dtype=np.float32)[:, None] * 1.35 + ripple_HW * (0.002 + 0.012 * near_H1) * height
+    )
     x_HW = np.arange(width, dtype=np.float32)[None] + ripple_HW * 0.003 * height
     mirror_HWC = cv2.remap(picture_HWC, x_HW, y_HW, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     mirror_HWC *= (0.82 - 0.35 * near_H1)[..., None]
@@ -178,7 +190,9 @@ def _leaf(rng: np.random.Generator, radius: float) -> Array:
 def forest_floor(height: int, width: int, seed: int) -> Array:
     """Fallen leaves: the dead-leaves model, occluding shapes of all sizes down to a few pixels."""
     rng = np.random.default_rng(seed)
-    colors = np.array([bgr(c) for c in ("7a2f12", "b5541c", "d98a2b", "e8b64a", "8a6a2a", "4d5a26", "6b3a22", "2f3a1c", "c23b22")])
+    colors = np.array(
+        [bgr(c) for c in ("7a2f12", "b5541c", "d98a2b", "e8b64a", "8a6a2a", "4d5a26", "6b3a22", "2f3a1c", "c23b22")]
+    )
     picture_HWC = np.full((height, width, 3), bgr("1c140d") * 255, np.uint8)
     radii = np.sort(0.015 * rng.uniform(0.004, 1, 6000) ** -0.5)[::-1] * height  # many small, few large
     for radius in radii:
@@ -196,7 +210,9 @@ def forest_floor(height: int, width: int, seed: int) -> Array:
     return np.clip(out_HWC * 1.05, 0, 1)
 
 
-def _tower(rng: np.random.Generator, picture_HWC: Array, x: int, top: int, wide: int, ground: int, shade: Array) -> None:
+def _tower(
+    rng: np.random.Generator, picture_HWC: Array, x: int, top: int, wide: int, ground: int, shade: Array
+) -> None:
     unit = max(3, picture_HWC.shape[0] // 150)
     block_HWC = picture_HWC[top:ground, x : x + wide]
     block_HWC[:] = shade
@@ -215,8 +231,12 @@ def night_city(height: int, width: int, seed: int) -> Array:
     """A skyline with lit windows, mirrored in a river."""
     rng = np.random.default_rng(seed)
     t_H11 = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    picture_HWC = np.repeat(bgr("0d1330") + (bgr("a8557a") - bgr("0d1330")) * np.clip(t_H11 * 1.35, 0, 1) ** 2.2, width, axis=1)
-    blend(picture_HWC, bgr("5a4a78"), smoothstep(fractal(rng, height, width, coarsest=0.2, stretch=3.0), 0.4, 2.4) * 0.6)
+    picture_HWC = np.repeat(
+        bgr("0d1330") + (bgr("a8557a") - bgr("0d1330")) * np.clip(t_H11 * 1.35, 0, 1) ** 2.2, width, axis=1
+    )
+    blend(
+        picture_HWC, bgr("5a4a78"), smoothstep(fractal(rng, height, width, coarsest=0.2, stretch=3.0), 0.4, 2.4) * 0.6
+    )
     shore = int(0.76 * height)
     for depth, (low, high) in enumerate([(0.30, 0.52), (0.38, 0.62), (0.52, 0.70)]):
         x = -int(rng.integers(0, height // 12))
@@ -243,5 +263,7 @@ def balloon(size: int, color: str) -> tuple[Array, Array]:
     ropes = (np.abs(np.abs(x_HW) - 0.09) < 0.012) & (y_HW >= 0.6) & (y_HW < 0.76)
     picture_HWC[basket | ropes] = bgr("4a2c17")
     alpha_HW = (inside | basket | ropes).astype(np.float32)
-    return (cv2.resize(picture_HWC, (size, size), interpolation=cv2.INTER_AREA).clip(0, 1),
-            cv2.resize(alpha_HW, (size, size), interpolation=cv2.INTER_AREA))
+    return (
+        cv2.resize(picture_HWC, (size, size), interpolation=cv2.INTER_AREA).clip(0, 1),
+        cv2.resize(alpha_HW, (size, size), interpolation=cv2.INTER_AREA),
+    )

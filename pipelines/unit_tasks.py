@@ -7,11 +7,9 @@ Each task is a pure function of the unit's committed tables, so it is simply don
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.ledger import Ledger
 from pipelines.rounds import files_hash
@@ -23,8 +21,8 @@ if TYPE_CHECKING:
     from pipelines.recipe import Pack, Rule
     from reelmill.storage import Store
 
-DECODE_PX_PER_S = 3.0e8       # one CPU, H.264: 36 frames of 3840x2160 a second (docs/benchmarks.md)
-TOKENIZE_PX_PER_S = 8.0e6     # one CPU, the reference tokenizer
+DECODE_PX_PER_S = 3.0e8  # one CPU, H.264: 36 frames of 3840x2160 a second (docs/benchmarks.md)
+TOKENIZE_PX_PER_S = 8.0e6  # one CPU, the reference tokenizer
 
 TOKEN_LEDGER = (
     CLIP_ID,
@@ -133,7 +131,12 @@ class SelectUnit:
         return table.num_rows
 
     def _inputs(self, unit: int) -> list[str]:
-        inputs = [self.sources.content(unit), self.series.content(unit), self.clips.content(unit), self.scores.content(unit)]
+        inputs = [
+            self.sources.content(unit),
+            self.series.content(unit),
+            self.clips.content(unit),
+            self.scores.content(unit),
+        ]
         for table in (self.models, self.captions):
             if table is not None and table.stamp(unit) is not None:
                 inputs.append(table.content(unit))
@@ -255,12 +258,17 @@ class PackUnit:
         from pipelines.pack import pack_unit
 
         packed = {key for key, row in ledger.items() if row["generation"] is not None}
-        generation = max((row["generation"] for row in ledger.values() if row["generation"] is not None), default=-1) + 1
-        is_new = pc.invert(pc.is_in(rows.column("clip_id"), pa.array(sorted(packed), pa.string())))
-        rows = rows.filter(is_new)
-        good = rows.filter(pc.is_null(rows.column("error_kind"))).drop_columns(["error_kind", "error"])
+        generation = (
+            max((row["generation"] for row in ledger.values() if row["generation"] is not None), default=-1) + 1
+        )
+        clips = rows.column("clip_id").to_pylist()
+        rows = rows.filter(pa.array([clip not in packed for clip in clips], pa.bool_()))
+        kinds = rows.column("error_kind").to_pylist()
+        good = rows.filter(pa.array([kind is None for kind in kinds], pa.bool_())).drop_columns(["error_kind", "error"])
         if good.num_rows:
-            files = pack_unit(good, self.spec, unit=unit, generation=generation, seed=self.pack.seed, max_mb=self.pack.max_mb)
+            files = pack_unit(
+                good, self.spec, unit=unit, generation=generation, seed=self.pack.seed, max_mb=self.pack.max_mb
+            )
             for name, data in files:
                 self.tokens.store.write_bytes(f"{self.shards_rel}/{name}", data)
         self._record(rows, generation, ledger)
@@ -311,5 +319,3 @@ def count_rows(
 def _tally(counts: dict[str, int], values: list[str]) -> None:
     for value in values:
         counts[value] = counts.get(value, 0) + 1
-
-

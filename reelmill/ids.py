@@ -38,7 +38,7 @@ def unit_of(relpath: str, num_units: int) -> int:
 
     `num_units` is a power of two, fixed when the sources are first listed.
     """
-    assert num_units > 0 and num_units & (num_units - 1) == 0, num_units
+    assert num_units.bit_count() == 1, f"{num_units} is no power of two"
     return int(_digest("unit", relpath)[:8], 16) * num_units >> 32
 
 

@@ -65,10 +65,17 @@ SOURCES = (
     Column("hdr", s, "sdr, pq or hlg, from the transfer tag"),
     Column("is_interlaced", b, "field order says interlaced; null if not stated"),
     Column("bit_rate_bps", f64, "video bit rate: stream header, else file size over duration; null for a still"),
-    Column("bits_per_pixel", f64, "8 * video bytes / (coded pixels * frames), else bit rate / (coded pixels * fps); null if neither is known"),
+    Column(
+        "bits_per_pixel",
+        f64,
+        "8 * video bytes / (coded pixels * frames), else bit rate / (coded pixels * fps); null if neither is known",
+    ),
     Column("num_audio_streams", i32, "audio streams in the container"),
-    Column("segments", pa.list_(SEGMENT),
-           "key-frame aligned pieces [start_pts, end_pts) with the pts to seek to; end_pts null in the last"),
+    Column(
+        "segments",
+        pa.list_(SEGMENT),
+        "key-frame aligned pieces [start_pts, end_pts) with the pts to seek to; end_pts null in the last",
+    ),
     *STATE,
 )
 
@@ -80,7 +87,9 @@ SERIES = (
     Column("frame_pts", pa.list_(i64), "pts of each frame in [start_pts, end_pts), ascending"),
     Column("frame_is_key", pa.list_(b), "whether each frame is a key frame"),
     Column("next_pts", i64, "pts of the first frame after the segment; null at the source's end"),
-    Column("last_duration_pts", i64, "duration of the last frame in ticks; estimated from the median step if not stored"),
+    Column(
+        "last_duration_pts", i64, "duration of the last frame in ticks; estimated from the median step if not stored"
+    ),
     Column("num_corrupt_frames", i32, "frames that the decoder flagged as damaged"),
     Column("damage", s, "message of the decoding error that ended the segment early; null if it decoded to its end"),
     *STATE,
@@ -106,9 +115,17 @@ CLIPS = (
     Column("split", s, "train or val, by hash of the source"),
 )
 
-REASON = pa.struct([
-    ("rule", s), ("column", s), ("gate", s), ("value", f64), ("value_text", s), ("threshold", s), ("unmeasured", b),
-])
+REASON = pa.struct(
+    [
+        ("rule", s),
+        ("column", s),
+        ("gate", s),
+        ("value", f64),
+        ("value_text", s),
+        ("threshold", s),
+        ("unmeasured", b),
+    ]
+)
 
 SELECTION = (
     Column("clip_id", s, "the clip; null for a source that a header rule rejected before it was decoded"),
@@ -120,8 +137,16 @@ SELECTION = (
 )
 
 CAPTION_TEXTS = (
-    "Brief Description", "Detailed Description", "Background", "Theme Description", "Style",
-    "Shot Type", "Camera Movement", "Lighting", "Video Atmosphere", "Summarized Description",
+    "Brief Description",
+    "Detailed Description",
+    "Background",
+    "Theme Description",
+    "Style",
+    "Shot Type",
+    "Camera Movement",
+    "Lighting",
+    "Video Atmosphere",
+    "Summarized Description",
 )
 EVIDENCE = pa.struct([("field", s), ("sentence", s), ("columns", pa.list_(s))])
 
@@ -130,7 +155,10 @@ CAPTIONS = (
     SOURCE_ID,
     Column("span_start_pts", i64, "first pts that the texts describe"),
     Column("span_end_pts", i64, "pts just after the described span"),
-    *(Column(name, s, "UltraVideo's text of that name; null if nothing grounded can be said") for name in CAPTION_TEXTS),
+    *(
+        Column(name, s, "UltraVideo's text of that name; null if nothing grounded can be said")
+        for name in CAPTION_TEXTS
+    ),
     Column("caption_grounding", s, "measured (only measured facts) or model (a vision-language model wrote it)"),
     Column("evidence", pa.list_(EVIDENCE), "for measured captions: each sentence and the columns it was made from"),
     Column("status", s, "ok, repaired or failed"),
@@ -155,5 +183,7 @@ SHARD_KEYS = (
     Column("source_width_px", i32, "width of the displayed source frame"),
     Column("source_height_px", i32, "height of the displayed source frame"),
     Column("num_tail_frames_unused", i32, "frames of the clip that no window covers (same in each window of the clip)"),
-    Column("psnr_db", pa.list_(f32), "PSNR of the decoded window after each scale, coarse to fine, dB; null if not decoded"),
+    Column(
+        "psnr_db", pa.list_(f32), "PSNR of the decoded window after each scale, coarse to fine, dB; null if not decoded"
+    ),
 )

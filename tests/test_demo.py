@@ -25,17 +25,20 @@ def verdict(root: str, file: str, later: bool = False, **expected: Any) -> str:
     return row.verdict
 
 
-@pytest.mark.parametrize(("file", "right", "wrong"), [
-    (NASTY, {"num_clips": 2}, {"num_clips": 1}),
-    (NASTY, {"cut_frame": CUT}, {"cut_frame": CUT + 1}),
-    (NASTY, {"reason": "motion"}, {"reason": "border"}),
-    (NASTY, {"codec": "h264", "num_clips": 2}, {"codec": "hevc", "num_clips": 2}),
-    (NASTY, {"damaged": False}, {"damaged": True}),
-    ("small.mp4", {"tier": "reject", "reason": "size"}, {"tier": "train"}),
-    ("broken.mp4", {"error_kind": "bad_input"}, {"error_kind": "transient"}),
-    ("broken.mp4", {"damaged": True}, {"ignored": True}),
-    ("notes<1>.txt", {"ignored": True}, {"num_clips": 0}),
-])
+@pytest.mark.parametrize(
+    ("file", "right", "wrong"),
+    [
+        (NASTY, {"num_clips": 2}, {"num_clips": 1}),
+        (NASTY, {"cut_frame": CUT}, {"cut_frame": CUT + 1}),
+        (NASTY, {"reason": "motion"}, {"reason": "border"}),
+        (NASTY, {"codec": "h264", "num_clips": 2}, {"codec": "hevc", "num_clips": 2}),
+        (NASTY, {"damaged": False}, {"damaged": True}),
+        ("small.mp4", {"tier": "reject", "reason": "size"}, {"tier": "train"}),
+        ("broken.mp4", {"error_kind": "bad_input"}, {"error_kind": "transient"}),
+        ("broken.mp4", {"damaged": True}, {"ignored": True}),
+        ("notes<1>.txt", {"ignored": True}, {"num_clips": 0}),
+    ],
+)
 def test_each_key_can_hold_and_miss(root: str, file: str, right: dict[str, Any], wrong: dict[str, Any]) -> None:
     assert verdict(root, file, **right) == "ok"
     assert verdict(root, file, **wrong) == "MISS"
@@ -57,10 +60,15 @@ def test_a_file_without_a_row_is_a_miss(root: str) -> None:
 
 
 def test_table_counts_misses(root: str, tmp_path: Path) -> None:
-    labels = {"samples": [{"file": NASTY, "fault": "[red]", "expected": {"num_clips": n}, "meter_later": False} for n in (2, 3)]}
+    labels = {
+        "samples": [
+            {"file": NASTY, "fault": "[red]", "expected": {"num_clips": n}, "meter_later": False} for n in (2, 3)
+        ]
+    }
     (tmp_path / "labels.json").write_text(json.dumps(labels))
     table, misses = check_demo(root, str(tmp_path))
-    assert misses == 1 and table.row_count == 2
+    assert misses == 1
+    assert table.row_count == 2
 
 
 def test_every_sample_expects_something() -> None:

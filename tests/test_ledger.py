@@ -4,12 +4,16 @@ import pyarrow as pa
 from pipelines.ledger import Ledger, table_hash, to_do
 from reelmill.storage import Store
 
-SCHEMA = pa.schema([("clip_id", pa.string()), ("value", pa.int64()), ("error_kind", pa.string()), ("error", pa.string())])
+SCHEMA = pa.schema(
+    [("clip_id", pa.string()), ("value", pa.int64()), ("error_kind", pa.string()), ("error", pa.string())]
+)
 
 
 def rows(*items):
     names = SCHEMA.names
-    return pa.Table.from_pylist([dict(zip(names, (*item, None, None)[:4], strict=True)) for item in items], schema=SCHEMA)
+    return pa.Table.from_pylist(
+        [dict(zip(names, (*item, None, None)[:4], strict=True)) for item in items], schema=SCHEMA
+    )
 
 
 def test_parts_then_unit_file(tmp_path):
@@ -20,7 +24,9 @@ def test_parts_then_unit_file(tmp_path):
     assert ledger.committed(0) == {"a": None, "b": None}
     ledger.compact(0, SCHEMA, "in1")
     assert ledger.read(0).column("clip_id").to_pylist() == ["a", "b"]
-    assert ledger.stamp(0).input == "in1"
+    stamp = ledger.stamp(0)
+    assert stamp is not None
+    assert stamp.input == "in1"
     assert ledger.parts(0) == []
     assert ledger.store.list("scores") == ["unit-0000.parquet"]
 
@@ -58,7 +64,9 @@ def test_another_fingerprint_is_not_done(tmp_path):
 def test_retry_counts_and_hash(tmp_path):
     ledger = Ledger(Store(tmp_path), "scores", ("clip_id",), "fp")
     ledger.write_unit(0, rows(("a", None, "transient", "x"), ("b", None, "bad_input", "y"), ("c", 3)), "in")
-    assert ledger.stamp(0).num_retry == 1
+    stamp = ledger.stamp(0)
+    assert stamp is not None
+    assert stamp.num_retry == 1
     assert ledger.content(0) == table_hash(ledger.read(0))
     assert ledger.content(0) != table_hash(rows(("a", 1)))
 

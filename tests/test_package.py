@@ -21,7 +21,7 @@ def test_wheel_holds_reelmill_alone(tmp_path):
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns(".venv", ".git", "*.egg-info", "__pycache__", "out", "build", ".cache")
     shutil.copytree(ROOT, source, ignore=ignored)
-    code = "from setuptools import build_meta; print(build_meta.build_wheel(r'%s'))" % tmp_path
+    code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(tmp_path)!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     (wheel,) = tmp_path.glob("*.whl")

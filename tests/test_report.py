@@ -41,7 +41,7 @@ class Checker(HTMLParser):
         self.loads += [value or "" for name, value in attrs if name in ("src", "href")]
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
+        assert self.open[-1:] == [tag], f"</{tag}> closes {self.open[-3:]}"
         self.open.pop()
 
     def handle_data(self, data: str) -> None:
@@ -76,7 +76,14 @@ def test_well_formed_and_loads_nothing(html: str) -> None:
 
 def test_text_from_the_data_is_escaped(html: str) -> None:
     text = "".join(parsed(html).texts)
-    for literal in (NASTY, "A <title> & more", "A <texture> that moves.", "moov <atom> not found", "notes<1>.txt", "ours <i>"):
+    for literal in (
+        NASTY,
+        "A <title> & more",
+        "A <texture> that moves.",
+        "moov <atom> not found",
+        "notes<1>.txt",
+        "ours <i>",
+    ):
         assert literal in text
         assert literal not in html
 
@@ -84,11 +91,25 @@ def test_text_from_the_data_is_escaped(html: str) -> None:
 def test_says_what_was_kept_and_why_not(html: str) -> None:
     text = re.sub(r"\s+", " ", "".join(parsed(html).texts))
     assert "motion_speed_mean is 0.01, must be 0.05 to 5" in text
-    assert "rejected by header rules: 1" in text and "bad_input: 1" in text
-    assert "1 of them" not in text and "50 % of the clips kept" in text
-    for title in ("Funnel", "Kept clips", "Rejected clips", "Measured over time", "Tokens, scale by scale", "Distributions", "Time", "Failed inputs", "Ignored files"):
+    assert "rejected by header rules: 1" in text
+    assert "bad_input: 1" in text
+    assert "1 of them" not in text
+    assert "50 % of the clips kept" in text
+    for title in (
+        "Funnel",
+        "Kept clips",
+        "Rejected clips",
+        "Measured over time",
+        "Tokens, scale by scale",
+        "Distributions",
+        "Time",
+        "Failed inputs",
+        "Ignored files",
+    ):
         assert title in text
-    assert "scale 0" in text and "scale 1" in text and "dB" in text
+    assert "scale 0" in text
+    assert "scale 1" in text
+    assert "dB" in text
 
 
 def test_pictures_of_both_clips_and_of_the_tokens(html: str) -> None:
@@ -99,13 +120,14 @@ def test_pictures_of_both_clips_and_of_the_tokens(html: str) -> None:
 
 def test_decoded_seconds_per_source_second(html: str) -> None:
     text = re.sub(r"\s+", " ", " ".join(parsed(html).texts))
-    assert "measure 1 2 s 1 0.5 0.5" in text      # 2 s decoded of two sources of 2 s each
+    assert "measure 1 2 s 1 0.5 0.5" in text  # 2 s decoded of two sources of 2 s each
 
 
 def test_empty_data_set(tmp_path: Path) -> None:
     write_empty_dataset(tmp_path / "empty")
     text = "".join(parsed(build_report(str(tmp_path / "empty"))).texts)
-    assert "Kept clips" in text and "None." in text
+    assert "Kept clips" in text
+    assert "None." in text
 
 
 def test_sources_that_are_gone(tmp_path: Path) -> None:
@@ -139,7 +161,19 @@ def test_thousands_of_clips_stay_small(tmp_path: Path) -> None:
 
 def _renamed(table: pa.Table, k: int) -> pa.Table:
     names = [None if name is None else f"{k:08x}{name[8:]}" for name in table["clip_id"].to_pylist()]
-    return table.set_column(table.schema.get_field_index("clip_id"), table.schema.field("clip_id"), pa.array(names, pa.string()))
+    return table.set_column(
+        table.schema.get_field_index("clip_id"), table.schema.field("clip_id"), pa.array(names, pa.string())
+    )
+
+
+def test_data_set_in_s3(root: Path, s3_bucket: str) -> None:
+    local, remote = Store(root), Store(f"{s3_bucket}/set")
+    for path in (p for p in root.rglob("*") if p.is_file()):
+        rel = path.relative_to(root).as_posix()
+        remote.write_bytes(rel, local.read_bytes(rel))
+    html = build_report(remote.root)
+    assert "no pictures" not in html
+    assert "Tokens, scale by scale" in html
 
 
 def test_no_data_set(tmp_path: Path) -> None:
@@ -184,5 +218,3 @@ def test_charts_survive_odd_input() -> None:
     gaps = Panel("p", np.arange(3.0), np.array([np.nan, 1.0, np.nan]), (Limit(5.0, "<"),))
     parsed(timeline([gaps, Panel("q", nothing, nothing)], [], [1.0], 2.0, "d"))
     assert ticks(0, 1, 4) == pytest.approx([0, 0.5, 1.0]) or len(ticks(0, 1, 4)) <= 5
-
-

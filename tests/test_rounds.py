@@ -16,7 +16,9 @@ N = 20
 def make_round(root, operator, strict=False, num_units=2):
     job = StageJob("double", operator, COLUMNS, Ledger(Store(root), "doubles", ("clip_id",), "fp"), strict)
     tables = {
-        unit: pa.table({"clip_id": [f"c{i:03d}" for i in range(unit, N, num_units)], "value": list(range(unit, N, num_units))})
+        unit: pa.table(
+            {"clip_id": [f"c{i:03d}" for i in range(unit, N, num_units)], "value": list(range(unit, N, num_units))}
+        )
         for unit in range(num_units)
     }
     return Round(job=job, units=list(tables), rows=tables.__getitem__, input_hash=lambda unit: f"input{unit}")
@@ -99,6 +101,7 @@ def test_ray_gives_the_same_rows(tmp_path, ray_cluster):
     list(run_on_ray(two.job, blocks_of(two, Budget(block_rows=3)), 2, print))
     for round_ in (one, two):
         finish_units(round_, round_.units)
+
     def values(round_):
         return [{**row, "error": bool(row["error"])} for row in committed_rows(round_)]
 

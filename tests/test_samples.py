@@ -3,6 +3,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,8 +38,14 @@ def stream_facts(path: Path) -> dict[str, object]:
         turned = round(-frame.rotation / 90) % 4 * 90
         sides = (stream.width, stream.height) if turned % 180 == 0 else (stream.height, stream.width)
         codec = {"libdav1d": "av1"}.get(stream.codec_context.name, stream.codec_context.name)
-        return {"width_px": sides[0], "height_px": sides[1], "rotation_deg": turned, "codec": codec, "hdr": "pq" if frame.color_trc == 16 else "sdr",
-                "bit_depth": frame.format.components[0].bits}
+        return {
+            "width_px": sides[0],
+            "height_px": sides[1],
+            "rotation_deg": turned,
+            "codec": codec,
+            "hdr": "pq" if frame.color_trc == 16 else "sdr",
+            "bit_depth": frame.format.components[0].bits,
+        }
 
 
 def test_every_sample_is_there_and_labelled(folder: Path) -> None:
@@ -49,11 +56,15 @@ def test_every_sample_is_there_and_labelled(folder: Path) -> None:
     assert not [p for p in folder.parent.iterdir() if p != folder], "nothing is left beside the samples"
 
 
-@pytest.mark.parametrize("sample", [s for s in SAMPLES if set(s.expected) & {"width_px", "codec", "hdr"}], ids=lambda s: s.file)
+@pytest.mark.parametrize(
+    "sample", [s for s in SAMPLES if set(s.expected) & {"width_px", "codec", "hdr"}], ids=lambda s: s.file
+)
 def test_header_facts_are_as_labelled(folder: Path, sample: samples.Sample) -> None:
     facts = stream_facts(folder / sample.file)
     expected = sample.label(SCALE)["expected"]
-    assert {key: facts[key] for key in expected if key in facts} == {key: value for key, value in expected.items() if key in facts}
+    assert {key: facts[key] for key in expected if key in facts} == {
+        key: value for key, value in expected.items() if key in facts
+    }
 
 
 def test_true_uhd_at_full_scale() -> None:
@@ -79,7 +90,9 @@ def test_the_dissolve_has_no_step(folder: Path) -> None:
 
 def test_faults_are_in_the_pixels(folder: Path) -> None:
     bars = luma(folder / "uhd_letterbox.mp4")[10]
-    assert bars[: len(bars) // 10].max() <= 18 and bars[-(len(bars) // 10) :].max() <= 18 and bars.max() > 80
+    assert bars[: len(bars) // 10].max() <= 18
+    assert bars[-(len(bars) // 10) :].max() <= 18
+    assert bars.max() > 80
     assert np.mean(luma(folder / "overexposed.mp4")[5] > 230) > 0.5
     held = np.stack(luma(folder / "frozen.mp4")).astype(int)
     same = np.abs(np.diff(held, axis=0)).mean(axis=(1, 2)) < 0.5
@@ -108,27 +121,40 @@ def test_the_enlarged_sample_has_less_detail_than_a_true_one(folder: Path) -> No
     assert detail("uhd_upscaled_720p.mp4") < 0.5 * detail("uhd_zoom_city.mp4")
 
 
+def frames_before_damage(media: Any) -> int:
+    """Frames until decoding fails; it must fail."""
+    from av.error import FFmpegError
+
+    num = 0
+    try:
+        for _ in media.decode(video=0):
+            num += 1
+    except FFmpegError:
+        return num
+    raise AssertionError("the file decodes to its end")
+
+
 def test_broken_files_are_broken(folder: Path) -> None:
     import av
+    from av.error import FFmpegError
 
     for name in ("no_index.mp4", "empty.mp4", "text_named.mp4"):
-        with pytest.raises(av.FFmpegError):
+        with pytest.raises(FFmpegError):
             av.open(str(folder / name))
     with av.open(str(folder / "audio_only.mp4")) as media:
-        assert not media.streams.video and media.streams.audio
+        assert not media.streams.video
+        assert media.streams.audio
     with av.open(str(folder / "truncated.mp4")) as media:
-        promised, got = media.streams.video[0].frames, 0
-        with pytest.raises(av.FFmpegError):
-            for _ in media.decode(video=0):
-                got += 1
-    assert 0 < got < promised == 72
+        assert media.streams.video[0].frames == 72
+        got = frames_before_damage(media)
+    assert 0 < got < 72
 
 
 def test_variable_rate_is_variable(folder: Path) -> None:
     import av
 
     with av.open(str(folder / "variable_rate.mp4")) as media:
-        pts = [frame.pts for frame in media.decode(video=0)]
+        pts = [frame.pts or 0 for frame in media.decode(video=0)]
     assert len(set(np.diff(pts).tolist())) > 1
 
 
@@ -152,7 +178,7 @@ def test_an_interrupted_rendering_leaves_no_half_file(tmp_path: Path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         render_samples(tmp_path / "x", scale=SCALE, workers=1, only=("overexposed.mp4",))
     assert missing(tmp_path / "x", tuple(s for s in SAMPLES if s.file == "overexposed.mp4")) == ["overexposed.mp4"]
-    assert [p.name for p in tmp_path.iterdir()] == ["x"] and not list((tmp_path / "x").iterdir())
+    assert [p.name for p in tmp_path.rglob("*")] == ["x"]
 
 
 def test_cache_folder_honours_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -53,5 +53,7 @@ def build_report(root: str) -> str:
     ]
     runs = [event for event in events if event["event"] == "run"]
     name = manifest.get("recipe_name", "recipe")
-    foot = f"Made by reelmill {escape(str(manifest.get('reelmill', '')))} from {escape(store.root)}. This file loads nothing from anywhere."
-    return page.page(f"reelmill: {name}", header(manifest, runs, census), [s for s in sections if s is not None], foot)
+    made = f"Made by reelmill {manifest.get('reelmill', '')} from {store.root}. This file loads nothing from anywhere."
+    return page.page(
+        f"reelmill: {name}", header(manifest, runs, census), [s for s in sections if s is not None], escape(made)
+    )

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from reelmill.storage import Store
 
-MAX_SHOWN = 24          # clips of each kind on the contact sheet
-MAX_FAILURES = 60       # failed rows listed with their messages
-FAILED = "failed:"      # begins the reason of a row that could not be computed; it counts as failed, not as rejected
+MAX_SHOWN = 24  # clips of each kind on the contact sheet
+MAX_FAILURES = 60  # failed rows listed with their messages
+FAILED = "failed:"  # begins the reason of a row that could not be computed; it counts as failed, not as rejected
 GATES = ("header", "measure", "models", "captions")
 
 
@@ -128,7 +128,17 @@ def _name_failures(store: Store, rel: str | None, census: Census) -> None:
 
 
 def _sources(store: Store, rel: str | None, census: Census) -> None:
-    columns = ["source_id", "relpath", "size_bytes", "media", "duration_s", "width_px", "height_px", "error_kind", "error"]
+    columns = [
+        "source_id",
+        "relpath",
+        "size_bytes",
+        "media",
+        "duration_s",
+        "width_px",
+        "height_px",
+        "error_kind",
+        "error",
+    ]
     for _, table in read_units(store, rel, columns):
         census.num_sources += table.num_rows
         census.source_bytes += pc.sum(table["size_bytes"]).as_py() or 0
@@ -147,7 +157,9 @@ def _add_failures(stage: str, table: pa.Table, census: Census) -> None:
     for row in bad.to_pylist():
         census.failed[stage][row["error_kind"]] += 1
         if len(census.failures) < MAX_FAILURES:
-            failure = Failure(stage, row["error_kind"], row["error"] or "", row["source_id"] or "", row.get("relpath") or "")
+            failure = Failure(
+                stage, row["error_kind"], row["error"] or "", row["source_id"] or "", row.get("relpath") or ""
+            )
             census.failures.append(failure)
 
 
@@ -202,7 +214,8 @@ def _count_reasons(row: dict[str, Any], soft: set[str], census: Census) -> str:
         if reason["rule"].startswith(FAILED):
             continue
         count = census.rules.setdefault(
-            reason["rule"], RuleCount(reason["gate"], reason["threshold"], reason["column"], bool(reason["unmeasured"])))
+            reason["rule"], RuleCount(reason["gate"], reason["threshold"], reason["column"], bool(reason["unmeasured"]))
+        )
         count.num += 1
         count.alone += len(reasons) == 1
     if row["tier"] != "reject":
@@ -230,7 +243,9 @@ def rule_key(rule: dict[str, Any]) -> str:
     return rule["name"] if rule.get("max_bad_share") is not None else rule["column"]
 
 
-def _rule_values(store: Store, tables: dict[str, Any], unit: str, recipe: dict[str, Any], tiers: dict[str, str], census: Census) -> None:
+def _rule_values(
+    store: Store, tables: dict[str, Any], unit: str, recipe: dict[str, Any], tiers: dict[str, str], census: Census
+) -> None:
     """Adds this unit's judged values of every numeric rule, kept and rejected apart."""
     rules = [r for r in recipe.get("rules", []) if r.get("in") is None and r.get("gate") != "header"]
     for table_rel in (tables.get("scores") or {}).values():
@@ -260,7 +275,9 @@ def judged_values(column: pa.ChunkedArray, rule: dict[str, Any]) -> np.ndarray |
     for index, samples in enumerate(column.to_pylist()):
         measured = np.array([s for s in samples or [] if s is not None], np.float32)
         if len(measured):
-            low, high = (np.float32(rule[k] if rule.get(k) is not None else d) for k, d in (("min", -np.inf), ("max", np.inf)))
+            low, high = (
+                np.float32(rule[k] if rule.get(k) is not None else d) for k, d in (("min", -np.inf), ("max", np.inf))
+            )
             out[index] = np.mean((measured < low) | (measured > high))
     return out
 

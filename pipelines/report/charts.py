@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def thin(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return times[picked], values[picked]
 
 
-def path(xs: np.ndarray, ys: np.ndarray) -> str:
+def path(xs: Any, ys: Any) -> str:
     """Path data through the points; a NaN breaks the line."""
     parts, is_open = [], False
     for x, y in zip(xs.tolist(), ys.tolist(), strict=True):
@@ -89,20 +90,27 @@ def _panel(panel: Panel, x: "Axis", top: float, height: float, cuts: Sequence[fl
     out = [f'<rect class="f-wash" x="{LEFT}" y="{top}" width="{x.width:.1f}" height="{height}"/>']
     for tick in ticks(low, high, 2):
         y = y_of(tick)
-        out.append(f'<line class="axis" x1="{LEFT}" x2="{LEFT + x.width:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                   f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(round(tick, 6))}</text>')
+        out.append(
+            f'<line class="axis" x1="{LEFT}" x2="{LEFT + x.width:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(round(tick, 6))}</text>'
+        )
     out += [f'<line class="cut" x1="{x(c):.1f}" x2="{x(c):.1f}" y1="{top}" y2="{top + height}"/>' for c in cuts]
     times, values = thin(panel.times, panel.values)
     if len(times) <= 40:
-        out += [f'<circle class="dot" cx="{x(t):.1f}" cy="{y_of(v):.1f}" r="2"/>'
-                for t, v in zip(times.tolist(), values.tolist(), strict=True) if not math.isnan(v)]
+        out += [
+            f'<circle class="dot" cx="{x(t):.1f}" cy="{y_of(v):.1f}" r="2"/>'
+            for t, v in zip(times.tolist(), values.tolist(), strict=True)
+            if not math.isnan(v)
+        ]
     out.append(f'<path class="ink" d="{path(x(times), y_of(values))}"/>')
     for limit in panel.limits:
         if low <= limit.value <= high:
             y = y_of(limit.value)
-            out.append(f'<line class="limit" x1="{LEFT}" x2="{LEFT + x.width:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                       f'<text class="limit-text" x="{LEFT + x.width - 4:.1f}" y="{y - 3 if y - top > 12 else y + 11:.1f}" '
-                       f'text-anchor="end">{escape(limit.label)}</text>')
+            out.append(
+                f'<line class="limit" x1="{LEFT}" x2="{LEFT + x.width:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                f'<text class="limit-text" x="{LEFT + x.width - 4:.1f}" y="{y - 3 if y - top > 12 else y + 11:.1f}" '
+                f'text-anchor="end">{escape(limit.label)}</text>'
+            )
     out.append(f'<text x="{LEFT}" y="{top - 4}">{escape(panel.label)}</text>')
     return "".join(out)
 
@@ -146,24 +154,38 @@ def _film(frames: Sequence[Frame], x: Axis, wide: int, tall: int) -> str:
         left = min(float(x(frame.at)), WIDTH - RIGHT - wide)
         if all(abs(left - other) > wide + 2 for other in taken):
             taken.append(left)
-            out.append(f'<image x="{left:.1f}" y="0" width="{wide}" height="{tall}" href="data:image/jpeg;base64,{base64.b64encode(frame.jpeg).decode()}"/>'
-                       f'<rect class="frame" x="{left:.1f}" y="0" width="{wide}" height="{tall}"/>')
+            out.append(
+                f'<image x="{left:.1f}" y="0" width="{wide}" height="{tall}" '
+                f'href="data:image/jpeg;base64,{base64.b64encode(frame.jpeg).decode()}"/>'
+                f'<rect class="frame" x="{left:.1f}" y="0" width="{wide}" height="{tall}"/>'
+            )
     return "".join(out)
 
 
-def timeline(panels: Sequence[Panel], bands: Sequence[Band], cuts: Sequence[float], end_s: float, describe: str,
-             frames: Sequence[Frame] = ()) -> str:
+def timeline(
+    panels: Sequence[Panel],
+    bands: Sequence[Band],
+    cuts: Sequence[float],
+    end_s: float,
+    describe: str,
+    frames: Sequence[Frame] = (),
+) -> str:
     """Pictures and clips as bands on top, then the panels, all on one time axis from 0 to `end_s`."""
     x = Axis(0.0, max(end_s, 1e-3), WIDTH - LEFT - RIGHT)
     wide, tall = (112, 63) if frames else (0, 0)
     height, gap, top = 50, 20, tall + 40
     total = top + len(panels) * (height + gap) + 20
-    out = [f'<svg viewBox="0 0 {WIDTH} {total}" role="img" aria-label="{escape(describe)}">', _film(frames, x, wide, tall)]
+    out = [
+        f'<svg viewBox="0 0 {WIDTH} {total}" role="img" aria-label="{escape(describe)}">',
+        _film(frames, x, wide, tall),
+    ]
     for band in bands:
         left, right = float(x(band.start)), float(x(band.end))
         length = max(right - left - 1.5, 1.5)
-        out.append(f'<rect class="f-{band.css}" x="{left:.1f}" y="{tall + 5}" width="{length:.1f}" height="12" rx="3">'
-                   f"<title>{escape(band.label)}</title></rect>")
+        out.append(
+            f'<rect class="f-{band.css}" x="{left:.1f}" y="{tall + 5}" width="{length:.1f}" height="12" rx="3">'
+            f"<title>{escape(band.label)}</title></rect>"
+        )
     for index, panel in enumerate(panels):
         out.append(_panel(panel, x, top + index * (height + gap), height, cuts))
     bottom = total - 6
@@ -173,7 +195,7 @@ def timeline(panels: Sequence[Panel], bands: Sequence[Band], cuts: Sequence[floa
 
 
 def histogram(kept: np.ndarray, rejected: np.ndarray, limits: Sequence[Limit], describe: str, bins: int = 36) -> str:
-    """Two stacked distributions with the limits drawn in; values beyond the 99.5th percentile count into the last bin."""
+    """Two stacked distributions with the limits drawn in; values past the 99.5th percentile count into the last bin."""
     both = np.concatenate([kept, rejected])
     low, high = _span(both, [limit.value for limit in limits])
     width, height, top, bottom = 420, 128, 22, 20
@@ -188,7 +210,10 @@ def histogram(kept: np.ndarray, rejected: np.ndarray, limits: Sequence[Limit], d
             tall = count / peak * height
             if tall:
                 base -= tall
-                out.append(f'<rect class="{css}" x="{index * step:.1f}" y="{base:.1f}" width="{step - 1:.1f}" height="{tall:.1f}"/>')
+                out.append(
+                    f'<rect class="{css}" x="{index * step:.1f}" y="{base:.1f}" '
+                    f'width="{step - 1:.1f}" height="{tall:.1f}"/>'
+                )
     out.append(f'<line class="axis" x1="0" x2="{width}" y1="{top + height}" y2="{top + height}"/>')
     for tick in ticks(low, high, 4):
         x = (tick - low) / (high - low) * width
@@ -198,12 +223,17 @@ def histogram(kept: np.ndarray, rejected: np.ndarray, limits: Sequence[Limit], d
         if not low <= limit.value <= high:
             side = 0 if limit.value < low else width
             text = f"← {limit.label}" if side == 0 else f"{limit.label} →"
-            out.append(f'<text class="limit-text" x="{side}" y="13" text-anchor="{"start" if side == 0 else "end"}">{escape(text)}</text>')
+            out.append(
+                f'<text class="limit-text" x="{side}" y="13" '
+                f'text-anchor="{"start" if side == 0 else "end"}">{escape(text)}</text>'
+            )
             continue
         x = (limit.value - low) / (high - low) * width
         anchor, dx = ("end", -4) if x > width / 2 else ("start", 4)
-        out.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{top + height}"/>'
-                   f'<text class="limit-text" x="{x + dx:.1f}" y="13" text-anchor="{anchor}">{escape(limit.label)}</text>')
+        out.append(
+            f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{top + height}"/>'
+            f'<text class="limit-text" x="{x + dx:.1f}" y="13" text-anchor="{anchor}">{escape(limit.label)}</text>'
+        )
     return "".join(out) + "</svg>"
 
 
@@ -211,7 +241,10 @@ def _span(values: np.ndarray, limits: Sequence[float]) -> tuple[float, float]:
     """Range to draw: the values, and those limits that do not squash them."""
     low, high = (float(v) for v in np.percentile(values, [0, 99.5])) if len(values) else (0.0, 1.0)
     reach = 2 * max(high - low, abs(high), 1e-9)
-    low, high = min([low, *(v for v in limits if v > low - reach)]), max([high, *(v for v in limits if v < high + reach)])
+    low, high = (
+        min([low, *(v for v in limits if v > low - reach)]),
+        max([high, *(v for v in limits if v < high + reach)]),
+    )
     if low > 0 and low < 0.35 * high:
         low = 0.0
     pad = 0.03 * (high - low) or max(abs(high), 1.0) * 0.5

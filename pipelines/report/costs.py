@@ -30,13 +30,24 @@ def costs(events: list[dict[str, Any]], census: Census) -> Section | None:
     rows.append(["<b>all stages</b>", "", f"<b>{seconds(total)}</b>", "<td></td>", "", "", f"<b>{ratio}</b>", ""])
     heads = ("stage", "rows", "time", "", "workers", "rows per second", "decoded s per source s", "written")
     runs = sum(event["event"] == "run" for event in events)
-    lead = (f"Wall-clock seconds, added up over {number(runs)} run{'s' if runs != 1 else ''}, for {seconds(census.source_s)} of footage. "
-            "The raw footage is decoded once to be measured; later stages decode kept clips only.")
+    lead = (
+        f"Wall-clock seconds, added up over {number(runs)} run{'s' if runs != 1 else ''}, "
+        f"for {seconds(census.source_s)} of footage. "
+        "The raw footage is decoded once to be measured; later stages decode kept clips only."
+    )
     return Section("costs", "Time", lead, f'<div class="card">{table(heads, rows, (1, 2, 4, 5, 6, 7))}</div>')
 
 
 def _row(stage: str, total: dict[str, float], longest: float, source_s: float) -> list[str]:
     rate = total["rows"] / total["seconds"] if total["seconds"] else None
     decoded = number(round(total["decoded_s"] / source_s, 3)) if total["decoded_s"] and source_s else "-"
-    return [escape(stage), number(int(total["rows"])), seconds(total["seconds"]), bar_cell(total["seconds"] / longest),
-            number(int(total["workers"])) if total["workers"] else "-", number(rate), decoded, size(total["bytes"]) if total["bytes"] else "-"]
+    return [
+        escape(stage),
+        number(int(total["rows"])),
+        seconds(total["seconds"]),
+        bar_cell(total["seconds"] / longest),
+        number(int(total["workers"])) if total["workers"] else "-",
+        number(rate),
+        decoded,
+        size(total["bytes"]) if total["bytes"] else "-",
+    ]

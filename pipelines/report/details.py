@@ -66,8 +66,13 @@ def _load_unit(store: Store, tables: dict[str, Any], unit: str, details: list[De
     by_source = _by(matching(store, tables.get("sources"), unit, "source_id", sources), "source_id")
     by_clip = {
         name: _by(matching(store, rel, unit, "clip_id", clips), "clip_id")
-        for name, rel in (("clip", tables.get("clips")), ("selection", tables.get("selection")), ("caption", tables.get("captions")),
-                          ("measure", scores.get("measure")), ("models", scores.get("models")))
+        for name, rel in (
+            ("clip", tables.get("clips")),
+            ("selection", tables.get("selection")),
+            ("caption", tables.get("captions")),
+            ("measure", scores.get("measure")),
+            ("models", scores.get("models")),
+        )
     }
     header = _by(matching(store, tables.get("selection"), unit, "source_id", sources), "source_id")
     keys = _key_pts(matching(store, tables.get("series"), unit, "source_id", sources))
@@ -87,7 +92,9 @@ def _by(table: pa.Table | None, key: str) -> dict[str, dict[str, Any]]:
 def _key_pts(series: pa.Table | None) -> dict[str, np.ndarray]:
     found: dict[str, list[int]] = defaultdict(list)
     for row in series.select(["source_id", "frame_pts", "frame_is_key"]).to_pylist() if series is not None else []:
-        found[row["source_id"]] += [p for p, k in zip(row["frame_pts"] or [], row["frame_is_key"] or [], strict=False) if k]
+        found[row["source_id"]] += [
+            p for p, k in zip(row["frame_pts"] or [], row["frame_is_key"] or [], strict=False) if k
+        ]
     return {source: np.array(sorted(pts), np.int64) for source, pts in found.items()}
 
 
@@ -119,7 +126,10 @@ def load_series(store: Store, manifest: dict[str, Any], picks: list[Pick]) -> li
     tables, found = manifest["tables"], {}
     for unit in {p.unit for p in picks}:
         ids = {p.source_id for p in picks if p.unit == unit}
-        rows = {name: matching(store, tables.get(name), unit, "source_id", ids) for name in ("sources", "series", "clips", "selection")}
+        rows = {
+            name: matching(store, tables.get(name), unit, "source_id", ids)
+            for name in ("sources", "series", "clips", "selection")
+        }
         lists = {name: table.to_pylist() if table is not None else [] for name, table in rows.items()}
         for source in lists["sources"]:
             sid = source["source_id"]

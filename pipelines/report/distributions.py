@@ -17,23 +17,37 @@ def distributions(manifest: dict[str, Any], census: Census) -> Section | None:
     by_key: dict[str, list[dict[str, Any]]] = {}
     for rule in (manifest.get("recipe") or {}).get("rules", []):
         by_key.setdefault(rule_key(rule), []).append(rule)
-    cards = [_card(by_key[key], *(np.concatenate(part) for part in census.values[key])) for key in by_key if key in census.values]
+    cards = [
+        _card(by_key[key], *(np.concatenate(part) for part in census.values[key]))
+        for key in by_key
+        if key in census.values
+    ]
     if not cards:
         return None
-    legend = '<p class="legend small"><i class="kept"></i>kept clips<i class="reject"></i>rejected clips (by whatever rule) &nbsp; dashed: limit</p>'
-    return Section("distributions", "Distributions", "Every clip's value for each number that a rule judges. Move a limit and run select again: nothing is decoded.",
-                   f'{legend}<div class="hists">{"".join(cards)}</div>')
+    legend = (
+        '<p class="legend small"><i class="kept"></i>kept clips<i class="reject"></i>rejected clips (by whatever rule)'
+        " &nbsp; dashed: limit</p>"
+    )
+    return Section(
+        "distributions",
+        "Distributions",
+        "Every clip's value for each number that a rule judges. Move a limit and run select again: nothing is decoded.",
+        f'{legend}<div class="hists">{"".join(cards)}</div>',
+    )
 
 
 def _card(rules: list[dict[str, Any]], kept: np.ndarray, rejected: np.ndarray) -> str:
     unmeasured = int(np.isnan(kept).sum() + np.isnan(rejected).sum())
     kept, rejected = kept[np.isfinite(kept)], rejected[np.isfinite(rejected)]
     column, is_share = rules[0]["column"], rules[0].get("max_bad_share") is not None
-    what = f"share of samples of {column} that are bad" if is_share else column
+    what = f"share of a clip's samples of {column} that are bad" if is_share else column
+    shown = f"share of bad samples of <code>{escape(column)}</code>" if is_share else f"<code>{escape(column)}</code>"
+    names = " and ".join(rule["name"] for rule in rules)
     note = f"{number(len(kept) + len(rejected))} clips" + (f", {number(unmeasured)} unmeasured" if unmeasured else "")
-    conditions = "; ".join(f"{rule['name']}: {limit_text(rule)}" for rule in rules)
+    conditions = "; ".join(limit_text(rule) for rule in rules)
     chart = histogram(kept, rejected, _limits(rules), f"Distribution of {what}")
-    return f'<div class="card"><h3>{escape(what)}</h3><div class="soft small">{escape(conditions)} · {note}</div>{chart}</div>'
+    head = f'<h3>{escape(names)}: {escape(conditions)}</h3><div class="soft small">{shown}, {note}</div>'
+    return f'<div class="card">{head}{chart}</div>'
 
 
 def _limits(rules: list[dict[str, Any]]) -> list[Limit]:
@@ -42,5 +56,9 @@ def _limits(rules: list[dict[str, Any]]) -> list[Limit]:
         if rule.get("max_bad_share") is not None:
             limits.append(Limit(float(rule["max_bad_share"]), f"at most {rule['max_bad_share'] * 100:g} %"))
         else:
-            limits += [Limit(float(rule[side]), f"{sign} {number(rule[side])}") for side, sign in (("min", "≥"), ("max", "≤")) if rule.get(side) is not None]
+            limits += [
+                Limit(float(rule[side]), f"{sign} {number(rule[side])}")
+                for side, sign in (("min", "≥"), ("max", "≤"))
+                if rule.get(side) is not None
+            ]
     return limits

@@ -16,12 +16,12 @@ from operators.contract import RowError
 from operators.decode_child import DecodeChild
 from pipelines.report.details import Detail
 
-WIDTH_PX, HEIGHT_PX = 320, 180   # box that a thumbnail fills
+WIDTH_PX, HEIGHT_PX = 320, 180  # box that a thumbnail fills
 JPEG_QUALITY = 74
-TIMEOUT_S = 30.0                 # one clip
-BUDGET_S = 90.0                  # all clips together; what is left goes without pictures
+TIMEOUT_S = 30.0  # one clip
+BUDGET_S = 90.0  # all clips together; what is left goes without pictures
 MEMORY_LIMIT_GB = 2.0
-NEAR = 0.25                      # a frame may move by this share of the clip to a key frame, which costs no decoding
+NEAR = 0.25  # a frame may move by this share of the clip to a key frame, which costs no decoding
 
 
 def jpeg(rgb_HWC: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
@@ -81,7 +81,12 @@ def add_strips(details: list[Detail], budget_s: float = BUDGET_S) -> None:
     children = [DecodeChild(MEMORY_LIMIT_GB) for _ in range(min(2, os.cpu_count() or 1, len(shown)))]
     try:
         with ThreadPoolExecutor(len(children)) as threads:
-            list(threads.map(lambda job: [_add_strip(children[job], d, deadline) for d in shown[job :: len(children)]], range(len(children))))
+            list(
+                threads.map(
+                    lambda job: [_add_strip(children[job], d, deadline) for d in shown[job :: len(children)]],
+                    range(len(children)),
+                )
+            )
     finally:
         for child in children:
             child.close()
@@ -95,7 +100,11 @@ def _add_strip(child: DecodeChild, detail: Detail, deadline: float) -> None:
     clip, source = detail.clip, detail.source
     pts = three_frames(clip["frame_pts"], detail.key_pts) if source.get("media") != "image" else clip["frame_pts"][:1]
     groups = groups_of(pts, detail.key_pts, clip["seek_pts"])
-    kwargs: dict[str, Any] = {"uri": source["uri"], "groups": groups, "size": fit(source["width_px"], source["height_px"])}
+    kwargs: dict[str, Any] = {
+        "uri": source["uri"],
+        "groups": groups,
+        "size": fit(source["width_px"], source["height_px"]),
+    }
     try:
         frames = child.call("pipelines.report.pictures:child_frames", kwargs, min(TIMEOUT_S, left))
     except RowError as error:

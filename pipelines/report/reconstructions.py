@@ -21,8 +21,8 @@ from reelmill.tables import SHARD_KEYS
 from reelmill.tokens import TokenizerSpec, unpack
 
 MAX_CLIPS = 3
-MAX_HEIGHT = 480      # the largest bucket up to this height is shown
-ZOOM_PX = 160         # width of the enlarged detail
+MAX_HEIGHT = 480  # the largest bucket up to this height is shown
+ZOOM_PX = 160  # width of the enlarged detail
 KEYS = [column.name for column in SHARD_KEYS]
 
 
@@ -47,12 +47,19 @@ def reconstructions(store: Store, manifest: dict[str, Any], kept: list[Detail]) 
         spec, decoder = decoder_spec
         examples = _examples(store, rel, spec, decoder, kept)
         if examples:
-            bodies.append(f"<h3>{escape(spec.name)} <code>{escape(rel.rsplit('/', 1)[-1])}</code></h3>"
-                          + "".join(_html(example, spec) for example in examples))
+            bodies.append(
+                f"<h3>{escape(spec.name)} <code>{escape(rel.rsplit('/', 1)[-1])}</code></h3>"
+                + "".join(_html(example, spec) for example in examples)
+            )
     if not bodies:
         return None
-    return Section("tokens", "Tokens, scale by scale", "Left: what was encoded. Then: decoded from the shards after each scale, coarse to fine, with the window's PSNR and the tokens read so far. Below: a detail, enlarged.",
-                   "".join(bodies))
+    return Section(
+        "tokens",
+        "Tokens, scale by scale",
+        "Left: what was encoded. Then: decoded from the shards after each scale, coarse to fine, with the window's "
+        "PSNR and the tokens read so far. Below: a detail, enlarged.",
+        "".join(bodies),
+    )
 
 
 def _decoder(store: Store, rel: str) -> tuple[TokenizerSpec, ResidualDecoder] | None:
@@ -64,7 +71,9 @@ def _decoder(store: Store, rel: str) -> tuple[TokenizerSpec, ResidualDecoder] | 
     return spec, ResidualDecoder(ResidualCodebook.from_bytes(store.read_bytes(f"{rel}/{spec.decode['file']}")))
 
 
-def _examples(store: Store, rel: str, spec: TokenizerSpec, decoder: ResidualDecoder, kept: list[Detail]) -> list[Example]:
+def _examples(
+    store: Store, rel: str, spec: TokenizerSpec, decoder: ResidualDecoder, kept: list[Detail]
+) -> list[Example]:
     by_clip = {d.pick.clip_id: d for d in kept if d.clip and d.source and d.pictures}
     child = DecodeChild(MEMORY_LIMIT_GB)
     examples: list[Example] = []
@@ -99,7 +108,9 @@ def _places(store: Store, rel: str, clips: dict[str, Detail]) -> list[tuple[str,
     return [place[2:] for place in order]
 
 
-def _example(detail: Detail, row: dict[str, Any], spec: TokenizerSpec, decoder: ResidualDecoder, child: DecodeChild) -> Example | None:
+def _example(
+    detail: Detail, row: dict[str, Any], spec: TokenizerSpec, decoder: ResidualDecoder, child: DecodeChild
+) -> Example | None:
     middle = row["in_t"] // 2
     latent, within = (0, 0) if middle == 0 else (1 + (middle - 1) // PATCH_T, (middle - 1) % PATCH_T)
     stream = spec.streams[0]
@@ -123,7 +134,11 @@ def _original(detail: Detail, row: dict[str, Any], pts: int, child: DecodeChild)
     scale_x, scale_y = row["in_w"] / crop_w, row["in_h"] / crop_h
     size = round(row["source_height_px"] * scale_y), round(row["source_width_px"] * scale_x)
     groups = groups_of([pts], detail.key_pts, detail.clip["seek_pts"])
-    (frame_HWC,) = child.call("pipelines.report.pictures:child_frames", {"uri": detail.source["uri"], "groups": groups, "size": size}, TIMEOUT_S)
+    (frame_HWC,) = child.call(
+        "pipelines.report.pictures:child_frames",
+        {"uri": detail.source["uri"], "groups": groups, "size": size},
+        TIMEOUT_S,
+    )
     top, left = min(round(y * scale_y), size[0] - row["in_h"]), min(round(x * scale_x), size[1] - row["in_w"])
     return frame_HWC[top : top + row["in_h"], left : left + row["in_w"]]
 
@@ -131,16 +146,28 @@ def _original(detail: Detail, row: dict[str, Any], pts: int, child: DecodeChild)
 def _html(example: Example, spec: TokenizerSpec) -> str:
     row, shown = example.row, [example.original_HWC, *example.decoded]
     psnr = row.get("psnr_db") or [None] * len(example.decoded)
-    counts = np.cumsum([np.prod(row[f"grid_{c.split('_', 1)[1]}"][:3]) for c in (spec.streams[0].column(k) for k in range(len(example.decoded)))])
-    labels = ["<b>original</b>"] + [f"<b>scale {k}</b> · {number(psnr[k], 'dB')}<br>{number(int(counts[k]))} tokens" for k in range(len(example.decoded))]
+    counts = np.cumsum(
+        [
+            np.prod(row[f"grid_{c.split('_', 1)[1]}"][:3])
+            for c in (spec.streams[0].column(k) for k in range(len(example.decoded)))
+        ]
+    )
+    labels = ["<b>original</b>"] + [
+        f"<b>scale {k}</b> · {number(psnr[k], 'dB')}<br>{number(int(counts[k]))} tokens"
+        for k in range(len(example.decoded))
+    ]
     box = _busiest(example.original_HWC)
     name = example.detail.source["relpath"]
     figures = "".join(
-        f"<figure>{image(jpeg(picture, 85), f'{name}, {index}')}{image(jpeg(_cut(picture, box), 90), 'detail', 'zoom')}<figcaption>{label}</figcaption></figure>"
-        for index, (picture, label) in enumerate(zip(shown, labels, strict=True)))
-    about = f"{row['in_w']} × {row['in_h']}, {row['in_t']} frames in the window, frame {example.frame_index} shown"
-    return (f'<p class="small"><b>{escape(name)}</b> <span class="soft">{escape(about)}</span></p>'
-            f'<div class="scales" style="grid-template-columns:repeat({len(shown)},1fr)">{figures}</div>')
+        f"<figure>{image(jpeg(picture, 85), f'{name}, {index}')}{image(jpeg(_cut(picture, box), 90), 'detail', 'zoom')}"
+        f"<figcaption>{label}</figcaption></figure>"
+        for index, (picture, label) in enumerate(zip(shown, labels, strict=True))
+    )
+    about = f"{row['in_w']} \u00d7 {row['in_h']}, {row['in_t']} frames in the window, frame {example.frame_index} shown"
+    return (
+        f'<p class="small"><b>{escape(name)}</b> <span class="soft">{escape(about)}</span></p>'
+        f'<div class="scales" style="grid-template-columns:repeat({len(shown)},1fr)">{figures}</div>'
+    )
 
 
 def _busiest(picture_HWC: np.ndarray) -> tuple[int, int, int, int]:

@@ -14,7 +14,11 @@ TIER_NAMES = {"train": "kept", "condition_only": "condition only", "reject": "re
 
 def sheet(key: str, title: str, details: list[Detail], total: int, rules: dict[str, dict[str, Any]]) -> Section:
     """Cards of the given clips; `total` says how many there are in all, `rules` are the recipe's, by name."""
-    lead = ("The only one." if total == 1 else f"All {number(total)} of them.") if total == len(details) else f"{number(len(details))} of {number(total)}, a fixed sample that shows every reason."
+    lead = (
+        ("The only one." if total == 1 else f"All {number(total)} of them.")
+        if total == len(details)
+        else f"{number(len(details))} of {number(total)}, a fixed sample that shows every reason."
+    )
     if not total:
         return Section(key, title, "None.", "")
     return Section(key, title, lead, f'<div class="sheet">{"".join(_card(d, rules) for d in details)}</div>')
@@ -28,15 +32,19 @@ def _card(detail: Detail, rules: dict[str, dict[str, Any]]) -> str:
     title = f'<p class="caption"><i>{escape(source["title"])}</i></p>' if source.get("title") else ""
     css = f"t-{tier}"
     reasons = "".join(_reason(r, tier, rules.get(r["rule"], {})) for r in selection.get("reasons") or [])
-    return (f'<article class="card clip">{_strip(detail)}<div class="body"><h4>{name}{index} {chip(TIER_NAMES.get(tier, tier), css)}</h4>'
-            f'<div class="facts">{escape(facts(source, clip))}</div>{title}{reasons}{_captions(detail.caption)}</div></article>')
+    return (
+        f'<article class="card clip">{_strip(detail)}<div class="body">'
+        f"<h4>{name}{index} {chip(TIER_NAMES.get(tier, tier), css)}</h4>"
+        f'<div class="facts">{escape(facts(source, clip))}</div>{title}{reasons}'
+        f"{_captions(detail.caption)}</div></article>"
+    )
 
 
 def facts(source: dict[str, Any], clip: dict[str, Any]) -> str:
     """Size, rate, length, codec of a clip in one line."""
     fps, seconds = clip.get("fps") or source.get("fps"), clip.get("duration_s", source.get("duration_s"))
     parts = [
-        f"{source['width_px']} × {source['height_px']}" if source.get("width_px") else "",
+        f"{source['width_px']} \u00d7 {source['height_px']}" if source.get("width_px") else "",
         "still image" if source.get("media") == "image" else f"{fps:.4g} fps" if fps else "",
         "variable rate" if source.get("is_vfr") else "",
         f"{seconds:.2f} s" if seconds else "",
@@ -57,7 +65,10 @@ def _strip(detail: Detail) -> str:
     columns = f' style="grid-template-columns:repeat({len(detail.pictures)},1fr)"' if len(detail.pictures) != 3 else ""
     css = "strip one" if len(detail.pictures) == 1 else "strip"
     name = str(detail.source.get("relpath") or "")
-    figures = "".join(f"<figure>{image(data, f'{name} at {at:.2f} s')}<figcaption>{at:.2f} s</figcaption></figure>" for at, data in detail.pictures)
+    figures = "".join(
+        f"<figure>{image(data, f'{name} at {at:.2f} s')}<figcaption>{at:.2f} s</figcaption></figure>"
+        for at, data in detail.pictures
+    )
     return f'<div class="{css}"{columns}>{figures}</div>'
 
 
@@ -73,8 +84,10 @@ def reason_html(reason: dict[str, Any], rule: dict[str, Any]) -> str:
         return f"{column} is unmeasured, must be {escape(reason['threshold'])}"
     if rule.get("max_bad_share") is not None and reason.get("value") is not None:
         bounds = limit_text({**rule, "max_bad_share": None})
-        return (f"{100 * reason['value']:.3g} % of the samples of {column} are not {escape(bounds)}; "
-                f"at most {100 * rule['max_bad_share']:.3g} % may be so")
+        return (
+            f"{100 * reason['value']:.3g} % of the samples of {column} are not {escape(bounds)}; "
+            f"at most {100 * rule['max_bad_share']:.3g} % may be so"
+        )
     value = reason.get("value_text") if reason.get("value") is None else number(reason["value"])
     return f"{column} is {escape(str(value))}, must be {escape(limit_text(rule) if rule else reason['threshold'])}"
 
@@ -86,4 +99,5 @@ def _captions(caption: dict[str, Any]) -> str:
     brief = next((text for name, text in texts if name in ("Brief Description", "Summarized Description")), texts[0][1])
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in texts)
     grounding = caption.get("caption_grounding") or ""
-    return f'<p class="caption">{escape(brief)}</p><details><summary>{len(texts)} texts, {escape(grounding)}</summary><dl>{rows}</dl></details>'
+    summary = f"<summary>{len(texts)} texts, {escape(grounding)}</summary>"
+    return f'<p class="caption">{escape(brief)}</p><details>{summary}<dl>{rows}</dl></details>'

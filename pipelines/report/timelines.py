@@ -35,21 +35,30 @@ TRACES = (
 )
 
 
-def timelines(series: list[SourceSeries], manifest: dict[str, Any], pictures: dict[str, list[tuple[float, bytes]]]) -> Section | None:
-    """One chart a source, with what pictures there are of its clips (seconds into the clip, JPEG); None if nothing was measured."""
+def timelines(
+    series: list[SourceSeries], manifest: dict[str, Any], pictures: dict[str, list[tuple[float, bytes]]]
+) -> Section | None:
+    """One chart a source; None if nothing was measured. `pictures`: by clip, seconds into the clip and JPEG."""
     charts = [chart for chart in (_chart(one, manifest.get("recipe") or {}, pictures) for one in series) if chart]
     if not charts:
         return None
-    legend = ('<p class="legend small"><i class="kept"></i>kept clip<i class="cond"></i>condition only<i class="reject"></i>rejected clip'
-              ' &nbsp; solid upright line: cut &nbsp; dashed line: limit</p>')
-    return Section("series", "Measured over time", "What the one decode of the footage said, frame by frame. Clips and decisions are computed from these series.",
-                   legend + "".join(charts))
+    legend = (
+        '<p class="legend small"><i class="kept"></i>kept clip<i class="cond"></i>condition only<i class="reject"></i>'
+        "rejected clip"
+        " &nbsp; solid upright line: cut &nbsp; dashed line: limit</p>"
+    )
+    return Section(
+        "series",
+        "Measured over time",
+        "What the one decode of the footage said, frame by frame. Clips and decisions are computed from these series.",
+        legend + "".join(charts),
+    )
 
 
 def stitch(segments: list[dict[str, Any]], column: str, meter: str) -> tuple[np.ndarray, np.ndarray]:
     """pts and values of a series over all segments; null becomes NaN.
 
-    A pairwise series has one value more than frames when the next segment follows; it belongs to that one's first frame.
+    A pairwise series has one value more than frames when a segment follows; it belongs to that one's first frame.
     """
     times: list[np.ndarray] = []
     parts: list[np.ndarray] = []
@@ -80,8 +89,10 @@ def limits_for(column: str, rules: list[dict[str, Any]]) -> tuple[Limit, ...]:
     """Thresholds of the rules that judge an aggregate of this series."""
     return tuple(
         Limit(float(rule[side]), f"{rule['name']} {sign} {number(rule[side])}", side == "min")
-        for rule in rules if rule["column"].startswith(column)
-        for side, sign in (("min", "≥"), ("max", "≤")) if rule.get(side) is not None
+        for rule in rules
+        if rule["column"].startswith(column)
+        for side, sign in (("min", "≥"), ("max", "≤"))
+        if rule.get(side) is not None
     )
 
 
@@ -97,21 +108,38 @@ def _chart(one: SourceSeries, recipe: dict[str, Any], pictures: dict[str, list[t
 
     broken = {reason["column"] for selection in one.selections.values() for reason in selection["reasons"] or []}
     panels = [p for p in _panels(one.segments, recipe, broken, at) if np.isfinite(p.values).any()]
-    bands = [Band(at(c["start_pts"]), at(c["end_pts"]), CSS.get(one.selections.get(c["clip_id"], {}).get("tier", ""), "well"), _band_label(one, c)) for c in one.clips]
+    bands = [
+        Band(
+            at(c["start_pts"]),
+            at(c["end_pts"]),
+            CSS.get(one.selections.get(c["clip_id"], {}).get("tier", ""), "well"),
+            _band_label(one, c),
+        )
+        for c in one.clips
+    ]
     shots = {c["shot_index"]: c["start_pts"] for c in reversed(one.clips)}
     cuts = [float(at(pts)) for pts in sorted(shots.values()) if pts > origin]
-    frames = [Frame(float(at(c["start_pts"])) + t, jpeg, k == 0) for c in one.clips
-              for k, (t, jpeg) in enumerate(pictures.get(c["clip_id"], []))]
+    frames = [
+        Frame(float(at(c["start_pts"])) + t, jpeg, k == 0)
+        for c in one.clips
+        for k, (t, jpeg) in enumerate(pictures.get(c["clip_id"], []))
+    ]
     describe = f"Series of {one.source['relpath']}: " + ", ".join(p.label for p in panels)
-    return (f'<div class="card timeline"><h3>{escape(one.source["relpath"])} <span class="soft small">{escape(facts(one.source, {}))}</span></h3>'
-            f"{timeline(panels, bands, cuts, float(max(at(end), at(all_pts[-1]))), describe, frames)}</div>")
+    return (
+        f'<div class="card timeline"><h3>{escape(one.source["relpath"])} '
+        f'<span class="soft small">{escape(facts(one.source, {}))}</span></h3>'
+        f"{timeline(panels, bands, cuts, float(max(at(end), at(all_pts[-1]))), describe, frames)}</div>"
+    )
 
 
 def _panels(segments: list[dict[str, Any]], recipe: dict[str, Any], broken: set[str], at: Any) -> list[Panel]:
     detector = ((recipe.get("clips") or {}).get("detector")) or {}
     pts, values = content_score(segments)
-    limits = (Limit(float(detector["threshold"]), f"cut above {number(detector['threshold'])}"),) \
-        if detector.get("kind", "content") == "content" and detector.get("threshold") is not None else ()
+    limits = (
+        (Limit(float(detector["threshold"]), f"cut above {number(detector['threshold'])}"),)
+        if detector.get("kind", "content") == "content" and detector.get("threshold") is not None
+        else ()
+    )
     panels = [Panel("content difference", at(pts), values, limits)]
     for trace in TRACES:
         pts, values = stitch(segments, trace.column, trace.meter)
@@ -124,4 +152,5 @@ def _panels(segments: list[dict[str, Any]], recipe: dict[str, Any], broken: set[
 def _band_label(one: SourceSeries, clip: dict[str, Any]) -> str:
     selection = one.selections.get(clip["clip_id"], {})
     rules = ", ".join(r["rule"] for r in selection.get("reasons") or [])
-    return f"clip {clip['clip_index']}: {clip['num_frames']} frames, {selection.get('tier', 'undecided')}{': ' + rules if rules else ''}"
+    said = selection.get("tier", "undecided") + (f": {rules}" if rules else "")
+    return f"clip {clip['clip_index']}: {clip['num_frames']} frames, {said}"
