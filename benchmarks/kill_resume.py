@@ -5,8 +5,8 @@
 
 A reference data set is made undisturbed, without Ray, in one block. The victims run on Ray with other numbers of
 workers and other block sizes. SIGKILL goes to the driver, to a Ray worker in the middle of a stage, and to a decode
-child. A run whose driver died is started again; one that lost a worker or a child has to finish by itself. After the last
-re-run every table is compared with the reference, row by row, and `shards/` byte by byte.
+child. A run whose driver died is started again; one that lost a worker or a child has to finish by itself. After the
+last re-run every table is compared with the reference, row by row, and `shards/` byte by byte.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,12 +108,12 @@ def kill(process: Process) -> bool:
 class MillRun:
     """One `python -m pipelines run` and the processes it starts."""
 
-    def __init__(self, footage: Path, out: Path, *options: str) -> None:
+    def __init__(self, footage: Path, out: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         command = [sys.executable, "-m", "pipelines", "run", *RECIPE, "--in", str(footage), "--out", str(out), *options]
         self.log = out.with_suffix(f".{time.monotonic_ns()}.log")
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         self.began = time.monotonic()
         self.family: dict[tuple[int, int], Process] = {}
@@ -186,7 +186,7 @@ def strike(run: MillRun, kind: str, delay_s: float) -> Kill | None:
     return None
 
 
-def torture(footage: Path, out: Path, kinds: list[str], rng: random.Random, gap_s: float) -> list[Kill]:
+def torture(footage: Path, out: Path, kinds: Sequence[str], rng: random.Random, gap_s: float) -> list[Kill]:
     """Runs until done, killing one process of each of `kinds` in turn, up to `gap_s` apart. Returns the kills that hit.
 
     Raises:
@@ -195,7 +195,8 @@ def torture(footage: Path, out: Path, kinds: list[str], rng: random.Random, gap_
     kills: list[Kill] = []
     while True:
         workers, block = rng.choice((2, 3)), rng.choice((1, 2, 3))
-        run = MillRun(footage, out, "--address", "local", "--workers", f"cpu={workers}", "--block-rows", str(block))
+        sizes = ("--workers", f"cpu={workers}", "--block-rows", str(block))
+        run = MillRun(footage, out, "--address", "local", "--strict", *sizes)
         hits: list[Kill] = []
         while len(kills) + len(hits) < len(kinds) and (not hits or hits[-1].kind != "driver"):
             hit = strike(run, kinds[len(kills) + len(hits)], rng.uniform(0.0, gap_s))

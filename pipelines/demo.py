@@ -99,7 +99,15 @@ class Row:
 
 
 def run_demo(out: str, samples: str | None = None, address: str | None = None) -> int:
-    """Renders the footage, mills it, compares. Returns the exit code: 0 if the mill is clean and nothing was missed."""
+    """Renders the footage, mills it, compares.
+
+    Args:
+        out: the data set's directory or s3:// URI.
+        samples: folder of the footage; null: the user's cache.
+        address: as `run --address`.
+
+    Returns: the exit code: 0 if the mill is clean and nothing was missed, 130 after Ctrl-C.
+    """
     from rich.console import Console
 
     from pipelines.cli import run_mill
@@ -111,7 +119,11 @@ def run_demo(out: str, samples: str | None = None, address: str | None = None) -
     console = Console()
     folder = Path(samples) if samples else default_folder()
     started = time.monotonic()
-    _render(folder, console)
+    try:
+        _render(folder, console)
+    except KeyboardInterrupt:
+        console.print("stopped; the files rendered so far stay. The same command goes on from there.")
+        return 130
     rendered = time.monotonic()
     code = run_mill(build_plan(load_recipe(RECIPE)), Options(input=str(folder), out=out, address=address, strict=True))
     if code:

@@ -187,9 +187,9 @@ def _plan(job: StageJob, blocks: list[pa.Table], num_workers: int) -> Iterator[t
             max_task_retries=MAX_RESTARTS,
         )
     for batch in plan.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        assert isinstance(batch, pa.Table)
-        numbers = batch.column("block").to_pylist()
-        yield from zip(numbers, Receipt.from_table(batch.drop_columns(["block"])), strict=True)
+        receipts: Any = batch  # a pyarrow table, which Ray's annotation does not know
+        numbers = receipts.column("block").to_pylist()
+        yield from zip(numbers, Receipt.from_table(receipts.drop_columns(["block"])), strict=True)
 
 
 def _alone(job: StageJob, rows: list[pa.Table], num_workers: int) -> Iterator[Receipt]:

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import IO
+from io import BufferedIOBase
 from uuid import uuid4
 
 import pytest
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, [("Content-Type", "application/xml")], body)
 
 
-def _read_chunks(stream: IO[bytes]) -> Iterator[bytes]:
+def _read_chunks(stream: BufferedIOBase) -> Iterator[bytes]:
     """The parts of a body in HTTP chunked transfer encoding, trailers dropped."""
     while size := int(stream.readline().split(b";")[0], 16):
         yield stream.read(size)
