@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from benchmarks.kill_resume import Process, descendants, is_alive, kill
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 START_LIMIT_S = 120.0
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy on the way to loopback
 
 
 def free_ports(number: int) -> list[int]:
@@ -91,10 +93,22 @@ class RayHead:
     nodes: list[RayNode]
 
     def add_node(self, num_cpus: int) -> RayNode:
-        """Another node, on this machine too."""
+        """Another node, on this machine too; it has joined when this returns."""
+        before = self.num_alive()
         node = _start(self.folder / f"node{len(self.nodes)}", [f"--address={self.address}"], num_cpus)
         self.nodes.append(node)
+        deadline = time.monotonic() + START_LIMIT_S
+        while self.num_alive() <= before:
+            if time.monotonic() > deadline or node.process.poll() is not None:
+                raise RuntimeError(f"the node did not join:\n{node.log.read_text()[-2000:]}")
+            time.sleep(0.5)
         return node
+
+    def num_alive(self) -> int:
+        """Nodes of the cluster, the head among them."""
+        with _OPENER.open(f"{self.dashboard}/api/v0/nodes", timeout=20) as answer:
+            nodes = json.load(answer)["data"]["result"]["result"]
+        return sum(node["state"] == "ALIVE" for node in nodes)
 
 
 def _start(folder: Path, options: list[str], num_cpus: int) -> RayNode:
@@ -113,11 +127,10 @@ def _start(folder: Path, options: list[str], num_cpus: int) -> RayNode:
 
 
 def _wait_for_dashboard(head: RayNode, url: str) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline and head.process.poll() is None:
         try:
-            with opener.open(f"{url}/api/version", timeout=2):
+            with _OPENER.open(f"{url}/api/version", timeout=2):
                 return
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             time.sleep(0.5)

@@ -13,7 +13,8 @@ from pipelines.plan import build_plan, check
 from pipelines.progress import RunProgress
 from pipelines.recipe import load_recipe
 from pipelines.rounds import Budget
-from reelmill.storage import Store
+from reelmill.storage import Store, fsspec_s3
+from tests.s3server import Faults
 from tests.videos import write_video
 
 H, W = 180, 320
@@ -164,9 +165,19 @@ def test_limit_and_only(footage, tmp_path):
     assert not Store(tmp_path / "set").exists("clips")
 
 
-def test_on_s3(footage, milled, s3_bucket):
-    run = mill(f"{s3_bucket}/set", footage)
+def test_s3_to_s3_through_faults_gives_the_same_shards(footage, milled, s3, s3_bucket):
+    """Errors, stalls and cut connections on every kind of request cost time, not rows."""
+    fs = fsspec_s3()
+    for path in sorted(p for p in footage.rglob("*") if p.is_file()):
+        fs.pipe_file(f"{s3_bucket}/raw/{path.relative_to(footage)}", path.read_bytes())
+    s3.reset(Faults(error=0.1, stall=0.01, cut=0.03, stall_s=(2, 4), seed=7))
+    run = mill(f"{s3_bucket}/set", f"{s3_bucket}/raw")
+    assert s3.num_injected > 10
+    assert {row["relpath"]: row["error_kind"] for row in rows(run, "sources")} == {
+        row["relpath"]: row["error_kind"] for row in rows(milled, "sources")
+    }
     local = {k: v for k, v in snapshot(milled.store.root).items() if k.startswith("shards")}
+    assert local
     assert {key: run.store.read_bytes(key) for key in local} == local
 
 
