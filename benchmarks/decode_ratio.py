@@ -19,11 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from operators.catalog import METERS, meter_class
-from operators.contract import Meter
-from operators.decode_child import DecodeChild
-from operators.measure import Clock, measure_segment
-from operators.video import open_segment
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also when run by its path
+
+from operators.catalog import METERS, meter_class  # noqa: E402
+from operators.contract import Meter  # noqa: E402
+from operators.decode_child import DecodeChild  # noqa: E402
+from operators.measure import Clock, measure_segment  # noqa: E402
+from operators.video import open_segment  # noqa: E402
 
 DEFAULT_CLIP = Path(__file__).parents[2] / "shared" / "clips" / "uhd_motorcycle_2160p30_h264.mp4"
 TARGET_RATIO, TARGET_GIB = 0.75, 0.4
@@ -74,10 +76,15 @@ def throughput(uri: str, threads: int, repeats: int) -> dict[str, Any]:
         for name, part in (("cpu", 1), ("wall", 2))
     }
     return {
-        "frames": frames, "threads": threads, "repeats": repeats,
-        "decode_cpu_ms": ms("decode", 1), "measure_cpu_ms": ms("measure", 1),
-        "decode_wall_ms": ms("decode", 2), "measure_wall_ms": ms("measure", 2),
-        "ratio_cpu": ratios["cpu"], "ratio_wall": ratios["wall"],
+        "frames": frames,
+        "threads": threads,
+        "repeats": repeats,
+        "decode_cpu_ms": ms("decode", 1),
+        "measure_cpu_ms": ms("measure", 1),
+        "decode_wall_ms": ms("decode", 2),
+        "measure_wall_ms": ms("measure", 2),
+        "ratio_cpu": ratios["cpu"],
+        "ratio_wall": ratios["wall"],
         "parts_ms": {part: seconds / frames / repeats * 1e3 for part, seconds in sorted(clock.seconds.items())},
     }
 

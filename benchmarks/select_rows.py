@@ -10,6 +10,7 @@ the scores from Parquet and writing the selection are timed apart.
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,9 +21,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from pipelines.recipe import load_recipe
-from pipelines.rules import Rule
-from pipelines.select import decide, selection_table
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also when run by its path
+
+from pipelines.recipe import load_recipe  # noqa: E402
+from pipelines.rules import Rule  # noqa: E402
+from pipelines.select import decide, selection_table  # noqa: E402
 
 TARGET_S = 10.0
 CHANGE = "exposure"  # the rule that is loosened
