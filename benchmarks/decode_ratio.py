@@ -21,11 +21,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also when run by its path
 
-from operators.catalog import METERS, meter_class  # noqa: E402
-from operators.contract import Meter  # noqa: E402
-from operators.decode_child import DecodeChild  # noqa: E402
-from operators.measure import Clock, measure_segment  # noqa: E402
-from operators.video import open_segment  # noqa: E402
+from operators.catalog import METERS, meter_class
+from operators.contract import Meter
+from operators.decode_child import DecodeChild
+from operators.measure import Clock, measure_segment
+from operators.video import open_segment
 
 DEFAULT_CLIP = Path(__file__).parents[2] / "shared" / "clips" / "uhd_motorcycle_2160p30_h264.mp4"
 TARGET_RATIO, TARGET_GIB = 0.75, 0.4

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kills runs at random moments and checks that nothing is lost, nothing is there twice and no shard byte differs.
 
-    python -m benchmarks.kill_resume [--kills 20] [--files 12] [--seed 0] [--json PATH]
+    python -m benchmarks.kill_resume [--kills 20] [--files 120] [--seed 0] [--json PATH]
 
 A reference data set is made undisturbed, without Ray, in one block. The victims run on Ray with other numbers of
 workers and other block sizes. SIGKILL goes to the driver, to a Ray worker in the middle of a stage, and to a decode
@@ -38,7 +38,7 @@ RAYS_OWN = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # notice after a min
 KEYS = ("clip_id", "window_index", "bucket", "span_start_pts", "source_id", "segment_index")
 
 
-def render(folder: Path, num_files: int, num_frames: int = 48, size: tuple[int, int] = (180, 320)) -> None:
+def render(folder: Path, num_files: int, num_frames: int = 40, size: tuple[int, int] = (128, 224)) -> None:
     """Files of two shots each: panning noise, a hard cut, other noise panning the other way. Same bytes every time."""
     import av
 
@@ -194,7 +194,7 @@ def torture(footage: Path, out: Path, kinds: Sequence[str], rng: random.Random, 
     """
     kills: list[Kill] = []
     while True:
-        workers, block = rng.choice((2, 3)), rng.choice((1, 2, 3))
+        workers, block = rng.choice((2, 3)), rng.choice((1, 2, 3, 5, 8))
         sizes = ("--workers", f"cpu={workers}", "--block-rows", str(block))
         run = MillRun(footage, out, "--address", "local", "--strict", *sizes)
         hits: list[Kill] = []
@@ -315,7 +315,7 @@ def experiment(folder: Path, num_kills: int, num_files: int, seed: int) -> dict[
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--files", type=int, default=12)
+    parser.add_argument("--files", type=int, default=120, help="above about 100, rounds get two workers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     arguments = parser.parse_args()

@@ -23,9 +23,9 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also when run by its path
 
-from pipelines.recipe import load_recipe  # noqa: E402
-from pipelines.rules import Rule  # noqa: E402
-from pipelines.select import decide, selection_table  # noqa: E402
+from pipelines.recipe import load_recipe
+from pipelines.rules import Rule
+from pipelines.select import decide, selection_table
 
 TARGET_S = 10.0
 CHANGE = "exposure"  # the rule that is loosened

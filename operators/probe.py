@@ -142,8 +142,10 @@ def _video_facts(media: Any, size: int, segment_s: float) -> dict[str, Any]:
     rate = stream.average_rate or stream.guessed_rate
     num_frames = index.num_frames or stream.frames or None
     pixels = frame.width * frame.height
-    bit_rate = index.num_bytes * 8 / duration_s if index.num_bytes and duration_s else stream.codec_context.bit_rate
-    bit_rate = bit_rate or (8 * size / duration_s if duration_s else None)
+    declared, most = stream.codec_context.bit_rate, 8 * size / duration_s if duration_s else None
+    bit_rate = min(declared, most) if declared and most else declared or most  # MPEG-1 declares 104 Mb/s for "variable"
+    if index.num_bytes and duration_s:
+        bit_rate = index.num_bytes * 8 / duration_s
     return {
         "media": "video",
         "container": _container_name(container.format.name, media.uri),
@@ -214,12 +216,11 @@ def _tag(of_frame: int, of_stream: int) -> int:
 
 
 def _chroma(video_format: Any) -> str:
-    components = video_format.components
     if video_format.is_rgb or video_format.has_palette:
         return "rgb"
-    if len(components) < 3:
+    if len(video_format.components) < 3:
         return "4:0:0"
-    ratio = components[0].width // max(components[1].width, 1), components[0].height // max(components[1].height, 1)
+    ratio = 16 // video_format.chroma_width(16), 16 // video_format.chroma_height(16)
     return {(1, 1): "4:4:4", (2, 1): "4:2:2", (4, 1): "4:1:1", (1, 2): "4:4:0", (4, 4): "4:1:0"}.get(ratio, "4:2:0")
 
 

@@ -9,6 +9,7 @@
 Every exception that a file or its storage causes leaves this module as RowError; what else comes is our bug.
 """
 
+import errno
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from operators.contract import RowError, StreamInfo
-from operators.views import Frame, RgbFrame, geometry_of, rgb_geometry
+from operators.views import Frame, RgbFrame, geometry_of, luma_depth, rgb_geometry
 from reelmill.media import Media, MediaError, is_image, open_bytes, open_media
 from reelmill.spans import SpanError, iter_span, read_image, read_span
 
@@ -154,9 +155,13 @@ class PyavSegment(Closing):
     def _has_changed(self, source: Any) -> bool:
         """Frames of another size or depth cannot be compared with those before; the segment ends there."""
         width, height = self._geometry.coded((self.info.width_px, self.info.height_px))
-        if (source.width, source.height) == (width, height):
+        if (source.width, source.height) != (width, height):
+            change = f"frame size changes at pts {source.pts} from {width}x{height} to {source.width}x{source.height}"
+        elif luma_depth(source) != self.info.bit_depth:
+            change = f"depth changes at pts {source.pts} from {self.info.bit_depth} to {luma_depth(source)} bit"
+        else:
             return False
-        self.damage = f"frame size changes at pts {source.pts} from {width}x{height} to {source.width}x{source.height}"
+        self.damage = change
         return True
 
     def close(self) -> None:
@@ -225,8 +230,10 @@ def _diagnosis(uri: str, error: BaseException) -> tuple[str, str]:
     """(kind, message) of an exception of FFmpeg or of storage."""
     from av.error import FFmpegError
 
-    if isinstance(error, FileNotFoundError):
-        return "bad_input", f"{uri}: no such file; was it moved after the listing?"
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return "bad_input", f"{uri}: no such file: moved after the listing, a broken link, or a name that is not UTF-8"
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return "bad_input", f"{uri}: a link that leads back to itself; remove it"
     if isinstance(error, PermissionError):
         return "transient", f"{uri}: access denied; give this machine the right to read it, then run again"
     if not isinstance(error, FFmpegError):

@@ -53,7 +53,7 @@ def geometry_of(frame: Any, fps: float) -> Geometry:
     width, height = (frame.width, frame.height) if rotation % 180 == 0 else (frame.height, frame.width)
     shown = _planar(frame)
     full = is_full_range(shown)
-    info = StreamInfo(width_px=width, height_px=height, fps=fps, bit_depth=shown.format.components[0].bits,
+    info = StreamInfo(width_px=width, height_px=height, fps=fps, bit_depth=luma_depth(frame),
                       is_full_range=full, hdr=hdr_of(frame.color_trc))
     return Geometry(info, rotation, yuv_to_bgr(matrix_of(frame), full))
 
@@ -75,6 +75,11 @@ def _planar(frame: Any) -> Any:
         return frame
     return frame.reformat(format="yuv444p", dst_colorspace="ITU709", dst_color_range="MPEG",
                           src_color_range="JPEG" if is_full_range(frame) else "MPEG", threads=1)
+
+
+def luma_depth(frame: Any) -> int:
+    """Bits of the luma that the views read: 8 for formats that `_planar` converts."""
+    return frame.format.components[0].bits if _PLANAR.match(frame.format.name) else 8
 
 
 def plane_of(frame: Any, index: int, bit_depth: int) -> np.ndarray:

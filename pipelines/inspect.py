@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.manifest import load_manifest
 from reelmill.storage import Store, is_s3
@@ -90,10 +91,10 @@ def _matching(store: Store, rel: str, row: str) -> Iterator[dict[str, Any]]:
 
 
 def _print_row(console: Console, facts: dict[str, Any], title: str) -> None:
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(title=Text(title), title_justify="left", show_header=False)  # Text: names may look like markup
     for name, value in facts.items():
         if value is not None:
-            table.add_row(name, _short(value))
+            table.add_row(name, Text(_short(value)))
     console.print(table)
 
 

@@ -69,7 +69,7 @@ def list_sources(uri: str, suffixes: Iterable[str], image_suffixes: Iterable[str
         ValueError: a manifest without a path column, a row without a path, two rows with one id, no matching file.
     """
     wanted = frozenset(s.lower().lstrip(".") for s in (*suffixes, *image_suffixes))
-    if _suffix(uri) in MANIFEST_SUFFIXES and not glob.has_magic(uri):
+    if _suffix(uri) in MANIFEST_SUFFIXES and not glob.has_magic(uri) and not os.path.isdir(uri):
         return _from_manifest(uri)
     files = sorted(_s3_files(uri) if uri.startswith("s3://") else _local_files(uri), key=lambda f: f.relpath)
     media = [f for f in files if _suffix(f.relpath) in wanted]
@@ -79,8 +79,9 @@ def list_sources(uri: str, suffixes: Iterable[str], image_suffixes: Iterable[str
     ignored = [f.relpath for f in files if _suffix(f.relpath) not in wanted and f.relpath not in used]
     if not media:
         found = f"{len(ignored)} files of other kinds, e.g. {ignored[0]}" if ignored else "no files"
-        raise ValueError(f"{uri}: no file with a suffix of the recipe's sources ({', '.join(sorted(wanted))}); "
-                         f"found {found}")
+        raise ValueError(
+            f"{uri}: no file with a suffix of the recipe's sources ({', '.join(sorted(wanted))}); found {found}"
+        )
     rows = [_row(f) | _sidecar_texts(sidecars[f.relpath]) for f in media]
     return Listing(pa.Table.from_pylist(rows, schema=SCHEMA), len(ignored), ignored[:NUM_EXAMPLES])
 
@@ -90,20 +91,29 @@ def _suffix(name: str) -> str:
 
 
 def _row(file: _File) -> dict[str, Any]:
-    return {"relpath": file.relpath, "uri": file.uri, "size_bytes": file.size_bytes, "etag": file.etag,
-            "mtime_s": file.mtime_s, "title": None, "tags": None, "extra_json": None}
+    return {
+        "relpath": file.relpath,
+        "uri": file.uri,
+        "size_bytes": file.size_bytes,
+        "etag": file.etag,
+        "mtime_s": file.mtime_s,
+        "title": None,
+        "tags": None,
+        "extra_json": None,
+    }
 
 
 def _local_files(uri: str) -> Iterator[_File]:
     root = Path(uri.removeprefix("file://")).expanduser().absolute()
     if root.is_dir():
-        for folder, names, files in os.walk(root, followlinks=True):
-            names[:] = sorted(n for n in names if not n.startswith("."))
-            yield from (_local(Path(folder, name), root) for name in files if not name.startswith("."))
+        yield from (_local(path, root) for path in _walk(root, frozenset()))
     elif root.exists():
         yield _local(root, root.parent)
-        yield from (_local(p, root.parent) for p in (root.with_suffix(".json"), root.with_suffix(".txt"))
-                    if p.exists() and p != root)
+        yield from (
+            _local(p, root.parent)
+            for p in (root.with_suffix(".json"), root.with_suffix(".txt"))
+            if p.exists() and p != root
+        )
     elif glob.has_magic(str(root)):
         base = _glob_base(str(root))
         yield from (_local(Path(p), Path(base)) for p in glob.glob(str(root), recursive=True) if os.path.isfile(p))
@@ -111,15 +121,47 @@ def _local_files(uri: str) -> Iterator[_File]:
         raise FileNotFoundError(f"{uri}: no such file or directory")
 
 
+def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """Files below a folder, hidden ones left out. Links are followed, but for one to a folder that it stands in.
+
+    A folder that may not be read is given as if it were a file, so that it is counted and named.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        names = os.listdir(folder)
+    except PermissionError:
+        if not above:
+            raise
+        yield folder
+        return
+    for path in (folder / name for name in names if not name.startswith(".")):
+        if os.path.isdir(path):
+            yield from _walk(path, above | {real})
+        else:
+            yield path
+
+
 def _local(path: Path, root: Path) -> _File:
-    facts = path.stat()
-    return _File(path.relative_to(root).as_posix(), str(path), facts.st_size, None, facts.st_mtime)
+    """Size and time are null if the file is not there (a broken link, a wrong manifest): probing will say why."""
+    relpath, uri = (_text(os.fsencode(p)) for p in (path.relative_to(root), path))
+    try:
+        facts = path.stat()
+    except OSError:
+        return _File(relpath, uri, None, None, None)
+    return _File(relpath, uri, facts.st_size, None, facts.st_mtime)
+
+
+def _text(name: bytes) -> str:
+    """A file name as text; bytes that are not UTF-8 are written \\xff, and the file will not be found by that name."""
+    return name.decode("utf-8", errors="backslashreplace")
 
 
 def _glob_base(pattern: str) -> str:
     """The folder before the first part with a wildcard."""
     parts = pattern.split("/")
-    return "/".join(parts[:next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+    return "/".join(parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
 
 
 def _s3_files(uri: str) -> Iterator[_File]:
@@ -145,8 +187,13 @@ def _s3_files(uri: str) -> Iterator[_File]:
 def _s3_file(key: str, relpath: str, facts: dict[str, Any]) -> _File:
     modified = facts.get("LastModified")
     etag = facts.get("ETag")
-    return _File(relpath, f"s3://{key}", facts["size"], etag.strip('"') if etag else None,
-                 modified.timestamp() if modified else None)
+    return _File(
+        relpath,
+        f"s3://{key}",
+        facts["size"],
+        etag.strip('"') if etag else None,
+        modified.timestamp() if modified else None,
+    )
 
 
 def _sidecar(file: _File, files: dict[str, _File]) -> _File | None:
@@ -163,7 +210,7 @@ def _sidecar_texts(file: _File | None) -> dict[str, Any]:
         return {"title": text or None}
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{file.uri}: not JSON ({error}); a sidecar is an object with `title` and `tags`") from error
     if not isinstance(data, dict):
         raise ValueError(f"{file.uri}: {type(data).__name__} instead of an object with `title` and `tags`")
@@ -176,7 +223,15 @@ def _texts(data: dict[str, Any], place: str) -> dict[str, Any]:
         tags = [t.strip() for t in tags.replace(";", ",").split(",") if t.strip()]
     if tags is not None and not (isinstance(tags, list) and all(isinstance(t, str) for t in tags)):
         raise ValueError(f"{place}: tags is {tags!r}; give a list of texts, or one text with commas")
-    return {"title": str(title) if title not in (None, "") else None, "tags": tags or None}
+    return {
+        "title": _storable(str(title)) if title not in (None, "") else None,
+        "tags": [_storable(t) for t in tags] if tags else None,
+    }
+
+
+def _storable(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON can write (`\\ud800`) and UTF-8 cannot."""
+    return text.encode("utf-8", errors="replace").decode()
 
 
 def _read(uri: str) -> bytes:
@@ -209,12 +264,18 @@ def _records(uri: str) -> list[dict[str, Any]]:
     if _suffix(uri) == "parquet":
         import pyarrow.parquet as pq
 
-        return pq.read_table(io.BytesIO(data)).to_pylist()
-    text = data.decode("utf-8-sig")
+        try:
+            return pq.read_table(io.BytesIO(data)).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{uri}: not a readable Parquet file: {error}") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{uri}: not UTF-8 text: {error}; save it as UTF-8") from error
     if _suffix(uri) == "csv":
-        return [dict(row) for row in csv.DictReader(io.StringIO(text))]
+        return _csv_records(uri, text)
     records = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines would cut at the U+2028 of a title
         if not line.strip():
             continue
         try:
@@ -227,20 +288,35 @@ def _records(uri: str) -> list[dict[str, Any]]:
     return records
 
 
+def _csv_records(uri: str, text: str) -> list[dict[str, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        records = [dict(row) for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"{uri}: line {reader.line_num} is not CSV: {error}") from error
+    for number, record in enumerate(records, 1):
+        if None in record:
+            raise ValueError(f"{uri}: row {number}: more cells than the header has columns; put quotes around commas")
+    return records
+
+
 def _manifest_row(record: dict[str, Any], folder: str, place: str, stat: "_Stat") -> dict[str, Any]:
     column = next((c for c in PATH_COLUMNS if c in record), None)
     if column is None:
-        raise ValueError(f"{place}: no column {', '.join(PATH_COLUMNS[:-1])} or {PATH_COLUMNS[-1]}; "
-                         f"columns are {', '.join(map(str, record))}")
+        raise ValueError(
+            f"{place}: no column {', '.join(PATH_COLUMNS[:-1])} or {PATH_COLUMNS[-1]}; "
+            f"columns are {', '.join(map(str, record))}"
+        )
     given = record[column]
-    if not isinstance(given, str) or not given:
+    if not isinstance(given, str) or not given or "\0" in given:
         raise ValueError(f"{place}: {column} is {given!r}; give the path of a file")
-    uri = _absolute(given, folder, place)
-    relpath = str(record["id"]) if record.get("id") not in (None, "") else _below(uri, folder)
+    uri = _absolute(_storable(given), folder, place)
+    relpath = _storable(str(record["id"])) if record.get("id") not in (None, "") else _below(uri, folder)
     rest = {k: v for k, v in record.items() if k not in (column, "id", "title", "tags") and v not in (None, "")}
     size, etag, mtime = stat(uri)
     row = _row(_File(relpath, uri, size, etag, mtime)) | _texts(record, place)
-    return row | {"extra_json": json.dumps(rest, sort_keys=True, default=str, ensure_ascii=False) if rest else None}
+    extra = json.dumps(rest, sort_keys=True, default=str, ensure_ascii=False) if rest else None
+    return row | {"extra_json": _storable(extra) if extra else None}
 
 
 def _absolute(path: str, folder: str, place: str) -> str:
@@ -269,7 +345,7 @@ class _Stat:
     def __call__(self, uri: str) -> tuple[int | None, str | None, float | None]:
         try:
             file = self._s3_file(uri) if uri.startswith("s3://") else _local(Path(uri), Path("/"))
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None, None, None
         return file.size_bytes, file.etag, file.mtime_s
 

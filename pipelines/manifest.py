@@ -20,6 +20,7 @@ FORMAT = 1
 PACKAGES = (
     "ray",
     "av",
+    "opencv-python-headless",
     "opencv-python",
     "decord",
     "scenedetect",

@@ -5,6 +5,7 @@ Each step looks at what is committed and does the rest; a run over finished work
 and does nothing. Ray is started by the first step that needs it.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -400,18 +401,17 @@ class Mill:
     def _start_ray(self) -> None:
         if self._is_ray_up:
             return
-        import os
+        from pipelines.run import SPARE_CPUS, cluster, is_inside_job
 
-        from pipelines.run import cluster, is_inside_job
-
-        is_local = self.options.address == "local" or (self.options.address is None and not is_inside_job())
-        here = os.cpu_count() or 1
-        wanted = {"CPU": float(self.options.num_cpus or 0), "GPU": float(self.options.num_gpus)}
-        wait_for = {} if is_local else {name: num for name, num in wanted.items() if num}
-        actors = self.options.num_cpus or here
-        resources = self._stack.enter_context(cluster(self.options.address, actors, wait_for, self.progress.say))
-        self._cpus = self.options.num_cpus or (here if is_local else max(1, int(resources.get("CPU", 3)) - 2))
-        self.plan.preflight(self._cpus, resources.get("CPU", 0.0))
+        options = self.options
+        is_local = options.address == "local" or (options.address is None and not is_inside_job())
+        actors = options.num_cpus or os.cpu_count() or 1
+        wanted = {"CPU": options.num_cpus + SPARE_CPUS if options.num_cpus else 0, "GPU": options.num_gpus}
+        wait_for = {} if is_local else {name: float(num) for name, num in wanted.items() if num}
+        resources = self._stack.enter_context(cluster(options.address, actors, wait_for, self.progress.say))
+        have = int(resources.get("CPU", 0))
+        self._cpus = options.num_cpus or (actors if is_local else max(1, have - SPARE_CPUS))
+        self.plan.preflight(self._cpus, have)
         self._is_ray_up = True
 
     def _unit_tasks(self, stage: str, task: Callable[[int], int], units: list[int]) -> None:

@@ -34,8 +34,16 @@ def shard_place(name: str) -> tuple[int, int, int] | None:
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
 
 
-def pack_unit(tokens: pa.Table, spec: TokenizerSpec, *, unit: int = 0, generation: int = 0, seed: int = 0,
-              max_mb: float = 256.0, group_bytes: int = GROUP_BYTES) -> Iterator[tuple[str, bytes]]:
+def pack_unit(
+    tokens: pa.Table,
+    spec: TokenizerSpec,
+    *,
+    unit: int = 0,
+    generation: int = 0,
+    seed: int = 0,
+    max_mb: float = 256.0,
+    group_bytes: int = GROUP_BYTES,
+) -> Iterator[tuple[str, bytes]]:
     """Shard files of a unit, one at a time.
 
     Args:
@@ -131,8 +139,9 @@ def _file(table: pa.Table, groups: list[list[int]], schema: pa.Schema) -> bytes:
     plain = [column.name for column in SHARD_KEYS]
     sink = io.BytesIO()
     options: dict[str, Any] = {"use_dictionary": plain, "write_statistics": plain}
-    with pq.ParquetWriter(sink, schema, compression="zstd", compression_level=3, version="2.6",
-                          data_page_version="1.0", **options) as writer:
+    with pq.ParquetWriter(
+        sink, schema, compression="zstd", compression_level=3, version="2.6", data_page_version="1.0", **options
+    ) as writer:
         for group in groups:
             part = table.take(pa.array(group, pa.int64())).combine_chunks()
             writer.write_table(part.replace_schema_metadata(schema.metadata), row_group_size=len(group))

@@ -103,8 +103,13 @@ class Plan:
         gates = {rule.gate for rule in self.rules}
         add("header_rules", SELECT_VERSION, *(_of_rule(rule) for rule in self.rules if rule.gate == "header"))
         add(
-            "selection", SELECT_VERSION, [_of_rule(rule) for rule in self.rules], found["scores"], self.split,
-            found["models"] if "models" in gates else None, found["captions"] if "captions" in gates else None,
+            "selection",
+            SELECT_VERSION,
+            [_of_rule(rule) for rule in self.rules],
+            found["scores"],
+            self.split,
+            found["models"] if "models" in gates else None,
+            found["captions"] if "captions" in gates else None,
         )
         found["tokens"] = ",".join(operator.spec.spec_id for operator in self.tokenizers)
         return found

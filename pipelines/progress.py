@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.rounds import RoundResult
 
@@ -120,5 +121,6 @@ def outcome_table(summary: Any) -> Table:
             alone,
             str(row["num_sources"] or ""),
         )
-        table.add_row(*cells, style="bold" if row["outcome"] is not None else "")
+        style = "bold" if row["outcome"] is not None else ""
+        table.add_row(*map(Text, cells), style=style)  # as Text: a threshold "in [false]" is no markup
     return table

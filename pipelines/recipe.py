@@ -37,7 +37,20 @@ class Sources(Section):
     """Which files below the input are media. Suffixes without a dot, lower case; others are counted and named."""
 
     suffixes: tuple[str, ...] = (
-        "mp4", "mov", "mkv", "webm", "avi", "m4v", "mts", "m2ts", "ts", "mpg", "mpeg", "mxf", "wmv", "flv",
+        "mp4",
+        "mov",
+        "mkv",
+        "webm",
+        "avi",
+        "m4v",
+        "mts",
+        "m2ts",
+        "ts",
+        "mpg",
+        "mpeg",
+        "mxf",
+        "wmv",
+        "flv",
     )
     image_suffixes: tuple[str, ...] = ("jpg", "jpeg", "png", "webp", "avif")
 

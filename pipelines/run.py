@@ -100,9 +100,18 @@ def _native_stderr_to_null() -> Iterator[None]:
         os.close(saved)
 
 
+def _ask_autoscaler(wanted: Mapping[str, float]) -> None:
+    """Asks for nodes: with no workers at the start, nothing else would. No effect on a cluster of fixed size."""
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=[{name: 1.0} for name, num in wanted.items() for _ in range(int(num))])
+
+
 def _wait_for(wanted: dict[str, float], say: Callable[[str], None]) -> Mapping[str, float]:
     import ray
 
+    if wanted:
+        _ask_autoscaler(wanted)
     said = 0.0
     while True:
         resources = ray.cluster_resources()

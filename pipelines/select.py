@@ -138,14 +138,15 @@ def summary(selection: pl.DataFrame) -> pl.DataFrame:
     outcome = pl.when(is_failed).then(pl.lit("failed")).otherwise(pl.col("tier"))
     totals = selection.group_by(outcome.alias("outcome")).agg(num_clips=is_clip.sum(), num_sources=(~is_clip).sum())
     reasons = (
-        selection.select("clip_id", "source_id", "reasons", is_alone=pl.col("reasons").list.len() == 1)
+        selection.with_row_index("row")
+        .select("row", "clip_id", "reasons", is_alone=pl.col("reasons").list.len() == 1)
         .explode("reasons", empty_as_null=False, keep_nulls=False)
         .unnest("reasons")
     )
     by_rule = reasons.group_by("gate", "rule", "threshold").agg(
         num_clips=pl.col("clip_id").drop_nulls().n_unique(),
         num_clips_alone=(is_clip & pl.col("is_alone")).sum(),
-        num_sources=pl.col("source_id").filter(~is_clip).n_unique(),
+        num_sources=pl.col("row").filter(~is_clip).n_unique(),  # a file that could not be read has no source_id
     )
     return _in_order(pl.concat([totals, by_rule], how="diagonal"))
 
@@ -177,11 +178,13 @@ def _selection(rows: pl.DataFrame, verdict: Verdict, split: SplitConfig) -> pl.D
     ids = rows.get_column("source_id")
     names = ids.unique()
     sides = pl.Series([split_of(name, split.val_fraction, split.seed) for name in names], dtype=pl.String)
-    return pl.DataFrame({
-        "clip_id": rows.get_column("clip_id"),
-        "source_id": ids,
-        "tier": pl.Series(pl.from_arrow(verdict.tiers())),
-        "split": ids.replace_strict(names, sides, return_dtype=pl.String),
-        "decided_gate": pl.Series(pl.from_arrow(verdict.decided_gates())),
-        "reasons": pl.Series(pl.from_arrow(verdict.reasons())),
-    })
+    return pl.DataFrame(
+        {
+            "clip_id": rows.get_column("clip_id"),
+            "source_id": ids,
+            "tier": pl.Series(pl.from_arrow(verdict.tiers())),
+            "split": ids.replace_strict(names, sides, return_dtype=pl.String),
+            "decided_gate": pl.Series(pl.from_arrow(verdict.decided_gates())),
+            "reasons": pl.Series(pl.from_arrow(verdict.reasons())),
+        }
+    )

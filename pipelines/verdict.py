@@ -33,7 +33,7 @@ class Verdict:
     findings: list[_Findings] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.is_open = np.ones(self.num_rows, bool)      # not rejected by an earlier gate
+        self.is_open = np.ones(self.num_rows, bool)  # not rejected by an earlier gate
         self.is_rejected = np.zeros(self.num_rows, bool)
         self.is_condition = np.zeros(self.num_rows, bool)
         self.closed_at = np.full(self.num_rows, -1, np.int8)  # index into GATES of the last gate gone through

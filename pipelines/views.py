@@ -85,8 +85,16 @@ def _shard_entry(store: Store, rel: str, name: str, known: Known) -> dict[str, A
     column = next(i for i in range(footer.num_columns) if footer.schema.column(i).path == "bucket")
     groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
     row_groups = [{"bucket": group.column(column).statistics.min, "rows": group.num_rows} for group in groups]
-    return {"path": path, "spec_id": rel.split("/")[-1], "unit": place[0], "generation": place[1], "piece": place[2],
-            "rows": footer.num_rows, "row_groups": row_groups, **_file_facts(store, path, known)}
+    return {
+        "path": path,
+        "spec_id": rel.split("/")[-1],
+        "unit": place[0],
+        "generation": place[1],
+        "piece": place[2],
+        "rows": footer.num_rows,
+        "row_groups": row_groups,
+        **_file_facts(store, path, known),
+    }
 
 
 def _file_facts(store: Store, path: str, known: Known) -> dict[str, Any]:

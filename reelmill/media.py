@@ -7,6 +7,7 @@ FFmpeg reads an S3 object through `RangeFile`: blocks of 256 KiB in a bounded ca
 
 import io
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,10 +114,18 @@ class RangeFile(io.RawIOBase):
 
 
 def open_bytes(uri: str | Path) -> BinaryIO:
-    """The file's bytes, seekable: a local file, or an S3 object by range reads. Raises FileNotFoundError, OSError."""
+    """The file's bytes, seekable: a local file, or an S3 object by range reads.
+
+    Raises:
+        MediaError: a local path that is no regular file; opening a FIFO would wait for ever.
+        FileNotFoundError, OSError: storage failed.
+    """
     uri = str(uri)
     if not uri.startswith("s3://"):
-        return open(uri.removeprefix("file://"), "rb")
+        path = uri.removeprefix("file://")
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise MediaError(f"{uri}: not a regular file but a folder, pipe, socket or device; remove it")
+        return open(path, "rb")
     from reelmill.storage import fsspec_s3
 
     filesystem = fsspec_s3()
@@ -174,11 +183,12 @@ class Media:
         covers = Disposition.attached_pic | Disposition.timed_thumbnails
         streams = [s for s in self.container.streams.video if not s.disposition & covers]
         if not streams:
-            kinds = sorted({s.type for s in self.container.streams})
+            kinds = sorted({"cover picture" if s.type == "video" else s.type for s in self.container.streams})
             raise MediaError(f"{self.uri}: no video stream (streams: {', '.join(kinds) or 'none'})")
         stream = streams[0]
         if stream.codec_context is None:
-            raise MediaError(f"{self.uri}: no decoder for its video stream; it is of an unknown codec or damaged")
+            raise MediaError(f"{self.uri}: no decoder for its video stream; it is of an unknown codec, encrypted "
+                             "or damaged")
         context = stream.codec_context
         if context.width * context.height > MAX_PIXELS:
             raise MediaError(f"{self.uri}: the header claims frames of {context.width}x{context.height} pixels, "

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 LAUNCHER = ROOT / "ray_cluster.yaml"
 RAY_JOB = ROOT / "examples" / "kuberay_job.yaml"
 
-# Fields of the RayJob v1 types of KubeRay 1.4 to 1.6 (ray-operator/apis/ray/v1); an unknown one would be dropped in silence.
+# Fields of KubeRay's RayJob v1 types (ray-operator/apis/ray/v1); an unknown one would be dropped in silence.
 RAY_JOB_FIELDS = {
     "entrypoint", "runtimeEnvYAML", "jobId", "submissionMode", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished",
     "activeDeadlineSeconds", "backoffLimit", "submitterPodTemplate", "submitterConfig", "entrypointNumCpus",

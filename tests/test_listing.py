@@ -2,6 +2,7 @@
 """Listings of directories, globs and manifests."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -145,3 +146,44 @@ def test_s3_listing(footage: Path, s3_bucket: str) -> None:
     assert (row["relpath"], row["uri"], row["size_bytes"]) == ("x", f"{s3_bucket}/in/deep/er/b.mp4", 13)
     with pytest.raises(FileNotFoundError):
         rows(f"{s3_bucket}/nothing/")
+
+
+def test_links_that_lead_nowhere_or_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "ok.mp4").write_bytes(b"x")
+    for name, target in (("gone.mp4", "/nowhere"), ("a.mp4", "b.mp4"), ("b.mp4", "a.mp4"), ("good.mp4", "ok.mp4"),
+                         ("sub/up", "..")):
+        (tmp_path / name).symlink_to(target)
+    found = {row["relpath"]: row["size_bytes"] for row in rows(tmp_path)}
+    assert found == {"ok.mp4": 1, "good.mp4": 1, "gone.mp4": None, "a.mp4": None, "b.mp4": None}
+
+
+def test_a_name_that_is_not_utf8_gets_a_row(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.mp4")).write_bytes(b"x")
+    assert [row["relpath"] for row in rows(tmp_path)] == ["bad\\xff.mp4"]
+
+
+def test_a_folder_named_like_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").mkdir()
+    (tmp_path / "set.csv" / "a.mp4").write_bytes(b"x")
+    assert [row["relpath"] for row in rows(tmp_path / "set.csv")] == ["a.mp4"]
+
+
+@pytest.mark.parametrize(("name", "data", "message"), [
+    ("m.csv", b"path,id\na.mp4,1,2,3\n", "row 1: more cells than the header"),
+    ("m.csv", b"path\n\xe9.mp4\n", "m.csv: not UTF-8"),
+    ("m.csv", b"path\n\"a.mp4\rb\"\rc\x00\n", "m.csv: "),
+    ("m.csv", b"path\na\x00.mp4\n", "row 1: path is"),
+    ("m.parquet", b"none", "m.parquet: not a readable Parquet"),
+])
+def test_broken_manifests_are_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        rows(tmp_path / name)
+
+
+def test_manifest_texts_may_hold_any_character(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text('{"path": "a.mp4", "title": "two\u2028lines", "tags": ["\\ud800"], "n": "\\ud800"}\n')
+    (row,) = rows(manifest)
+    assert (row["title"], row["tags"], row["extra_json"]) == ("two\u2028lines", ["?"], '{"n": "?"}')

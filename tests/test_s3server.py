@@ -40,7 +40,7 @@ def test_each_fault_is_what_it_says(s3: FaultProxy, s3_bucket: str) -> None:
     url = f"{s3.url}/{s3_bucket.removeprefix('s3://')}"
     fsspec_s3().pipe_file(f"{s3_bucket}/x", b"x" * 1000)
     s3.reset(Faults(error=1.0))
-    with pytest.raises(urllib.error.HTTPError, match="50[03]"):
+    with pytest.raises(urllib.error.HTTPError, match=r"50[03]"):
         get(f"{url}/x").decode()
     s3.reset(Faults(cut=1.0))
     with pytest.raises((http.client.IncompleteRead, http.client.RemoteDisconnected, ConnectionResetError)):

@@ -118,11 +118,10 @@ def take_census(store: Store, manifest: dict[str, Any]) -> Census:
 
 
 def _name_failures(store: Store, rel: str | None, census: Census) -> None:
-    wanted = pa.array(sorted({f.source_id for f in census.failures}), pa.string())
+    wanted = {f.source_id for f in census.failures}
     names: dict[str, str] = {}
-    for _, table in read_units(store, rel, ["source_id", "relpath"] if len(wanted) else []):
-        found = table.filter(pc.is_in(table["source_id"], wanted)) if len(wanted) else table
-        names |= {row["source_id"]: row["relpath"] for row in found.to_pylist()}
+    for _, table in read_units(store, rel, ["source_id", "relpath"]) if wanted else ():
+        names |= {row["source_id"]: row["relpath"] for row in table.to_pylist() if row["source_id"] in wanted}
     for failure in census.failures:
         failure.name = failure.name or names.get(failure.source_id, failure.source_id)
 
