@@ -326,3 +326,15 @@ def test_probe_over_s3_gives_the_same_row(tmp_path: Path, s3_bucket: str) -> Non
 def test_limits_must_be_positive() -> None:
     with pytest.raises(ValueError, match=r"probe\.segment_s is 0"):
         Probe(segment_s=0)
+
+
+def test_chroma_of_odd_sizes(tmp_path: Path) -> None:
+    for pix_fmt, chroma in (("yuv420p", "4:2:0"), ("yuv411p", "4:1:1"), ("yuv444p", "4:4:4")):
+        path = write_video(tmp_path / "odd.mkv", texture(2, 33, 65), codec="ffv1", pix_fmt=pix_fmt)
+        assert facts_of(str(path), 60.0)["chroma"] == chroma
+
+
+def test_a_declared_bit_rate_cannot_exceed_the_file(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mpg", texture(20, 96, 128), codec="mpeg1video", fps=25)  # declares 104 Mb/s
+    facts = facts_of(str(path), 60.0)
+    assert facts["bit_rate_bps"] == pytest.approx(8 * path.stat().st_size / facts["duration_s"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -298,3 +299,12 @@ def test_no_rows() -> None:
 def test_wrong_columns_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("?", r"\?")):
         decide(clip_rows({"speed": 1.0}), [rule(**options)], gate="measure")
+
+
+def test_files_without_an_id_are_counted_one_by_one() -> None:
+    row = {"clip_id": None, "source_id": None, "tier": "reject", "split": "val", "decided_gate": "header"}
+    reason = {"rule": "failed:bad_input", "column": "error_kind", "gate": "header", "value": None, "value_text": None,
+              "threshold": "computed", "unmeasured": True}
+    selection = pa.Table.from_pylist([row | {"reasons": [reason]}] * 3, schema=SELECTION_SCHEMA)
+    counts = {r["outcome"] or r["rule"]: r["num_sources"] for r in summary(pl.DataFrame(selection)).to_dicts()}
+    assert counts == {"failed": 3, "failed:bad_input": 3}

@@ -286,3 +286,15 @@ def test_failed_range_read_is_not_taken_for_the_end(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("reelmill.media.open_bytes", lambda uri: Failing(path).open())
     with pytest.raises(ConnectionResetError, match="cut"), open_media("s3://bucket/v.mp4") as media:
         list(iter_span(media, None, None))
+
+
+def test_sixteen_bit_grey_is_scaled_and_turned(tmp_path: Path) -> None:
+    from PIL import Image
+
+    codes_HW = np.linspace(0, 65535, 64 * 96).astype(np.uint16).reshape(64, 96)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(codes_HW).save(tmp_path / "grey.png", exif=exif)
+    shown = read_image(tmp_path / "grey.png")
+    assert shown.shape == (96, 64, 3)
+    assert np.abs(np.rot90(shown[..., 0]).astype(float) - codes_HW / 257).max() <= 0.5

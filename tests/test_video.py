@@ -2,6 +2,7 @@
 """Segments for the meters: both backends, damage, memory; and the errors that files and storage cause."""
 
 import gc
+import os
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,26 @@ def test_a_change_of_frame_size_ends_the_segment(tmp_path: Path) -> None:
     with open_segment(str(path)) as segment:
         assert sum(1 for _ in segment) == 10
         assert "frame size changes" in str(segment.damage)
+
+
+def test_a_change_of_depth_ends_the_segment(tmp_path: Path) -> None:
+    first = write_video(tmp_path / "a.ts", texture(10, 96, 128))
+    second = write_video(tmp_path / "b.ts", texture(10, 96, 128), pix_fmt="yuv420p10le",
+                         pts=[900000 + 3000 * i for i in range(10)])
+    path = tmp_path / "ab.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    with open_segment(str(path)) as segment:
+        assert sum(1 for _ in segment) == 10
+        assert "from 8 to 10 bit" in str(segment.damage)
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "y.mp4")
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    for name, message in (("y.mp4", "not a regular file"), ("loop.mp4", "link that leads back to itself")):
+        with pytest.raises(RowError, match=message) as caught:
+            open_segment(str(tmp_path / name))
+        assert caught.value.kind == "bad_input"
 
 
 def test_an_image_is_a_segment_of_one_frame(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from reelmill.storage import Store
+
+pc: Any = pyarrow.compute  # its functions are made when it is imported; type checkers do not see them
 
 MAX_SHOWN = 24  # clips of each kind on the contact sheet
 MAX_FAILURES = 60  # failed rows listed with their messages

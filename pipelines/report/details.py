@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from pipelines.report.census import Pick
 from reelmill.storage import Store
+
+pc: Any = pyarrow.compute  # its functions are made when it is imported; type checkers do not see them
 
 MAX_TIMELINES = 6
 
