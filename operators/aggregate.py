@@ -34,7 +34,8 @@ CLIP_FACTS = (
 DAMAGE_FACTS = (
     Column("num_corrupt_frames", pa.int32(),
            "frames that the decoder flagged as damaged in the segments that the clip touches"),
-    Column("is_damaged", pa.bool_(), "a touched segment has flagged frames, or the clip ends where decoding broke off"),
+    Column("is_damaged", pa.bool_(),
+           "a touched segment has flagged frames, or frames next to the clip could not be decoded"),
 )
 
 
@@ -231,8 +232,16 @@ class _Places:
                 num_corrupt[clip] = sum(corrupt[row] or 0 for row in rows)
                 is_last = last == len(frames.row) or frames.row[last] != frames.row[last - 1]
                 is_cut_off = is_last and damage[frames.row[last - 1]] is not None
-                is_damaged[clip] = bool(is_cut_off or num_corrupt[clip])
+                is_damaged[clip] = bool(is_cut_off or num_corrupt[clip] or _is_at_hole(frames, source_id, first, last))
         return {"num_corrupt_frames": num_corrupt, "is_damaged": is_damaged}
+
+
+def _is_at_hole(frames: Stitched, source_id: str, first: int, last: int) -> bool:
+    """Whether frames are missing right before frame `first` or right before frame `last`."""
+    rows, num = frames.index.rows_of(source_id), len(frames.row)
+    is_open = not frames.follows[first] if first else frames.row[0] != rows[0]
+    is_broken = not frames.follows[last] if last < num else frames.row[-1] != rows[-1]
+    return bool(is_open or is_broken)
 
 
 def _columns_of(meter: Meter) -> list[Column]:

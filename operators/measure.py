@@ -17,10 +17,15 @@ from operators.decode_child import DecodeChild
 from operators.video import BACKENDS, open_segment
 from operators.views import Frame
 from reelmill.column import Column, arrow_schema
-from reelmill.tables import SERIES, SOURCES, STATE
+from reelmill.tables import SEGMENT, SERIES, SOURCES, STATE
 
 _SEGMENT_INDEX = next(column for column in SERIES if column.name == "segment_index")
-_READS = ("source_id", "uri", "segments")
+_READS = ("source_id", "uri")
+WORK = (
+    _SEGMENT_INDEX,
+    Column("segment", SEGMENT, "the one of the source's `segments` that this row is about"),
+    Column("num_segments", pa.int32(), "segments of the source"),
+)
 DECODED_S = Column("decoded_s", pa.float64(), "seconds of media decoded for this row; null if the row failed")
 KEYS = ("source_id", "segment_index")
 
@@ -29,7 +34,7 @@ KEYS = ("source_id", "segment_index")
 class Measure(Operator):
     """Decodes a segment of a source and writes what the meters say about its frames.
 
-    Reads: source_id, uri, segments, segment_index (one row per segment of each readable source).
+    Reads: source_id, uri, segment_index, segment, num_segments: a row of `segment_rows`.
     Writes: the columns of tables.SERIES, each meter's list columns, `<meter>_pts` of each sampled meter, decoded_s.
 
     Args:
@@ -45,7 +50,7 @@ class Measure(Operator):
 
     name: ClassVar[str] = "measure"
     neutral: ClassVar[frozenset[str]] = frozenset({"threads", "time_limit_s", "memory_limit_gb"})
-    reads: ClassVar[tuple[Column, ...]] = (*(c for c in SOURCES if c.name in _READS), _SEGMENT_INDEX)
+    reads: ClassVar[tuple[Column, ...]] = (*(c for c in SOURCES if c.name in _READS), *WORK)
     resources: ClassVar[Resources] = Resources(num_cpus=1.0, memory_gb=1.5)
     meters: tuple[Meter, ...]
     backend: str = "pyav"
@@ -79,13 +84,25 @@ class Measure(Operator):
 
     def _row(self, child: DecodeChild, row: dict[str, Any]) -> dict[str, Any]:
         keys = {name: row[name] for name in KEYS}
-        segment = row["segments"][row["segment_index"]]
-        call = {"uri": row["uri"], **segment, "is_first": row["segment_index"] == 0, "meters": self.meters,
+        call = {"uri": row["uri"], **row["segment"], "is_first": row["segment_index"] == 0, "meters": self.meters,
                 "backend": self.backend, "threads": self.threads}
         try:
             return keys | child.call("operators.measure:measure_segment", call, self.time_limit_s)
         except RowError as error:
             return keys | dict(zip((column.name for column in STATE), (error.kind, str(error)), strict=True))
+
+
+def segment_rows(sources: pa.Table) -> pa.Table:
+    """One row per segment of each source: the source's columns, with the columns of WORK in place of `segments`."""
+    owners, work = [], []
+    for owner, segments in enumerate(sources.column("segments").to_pylist()):
+        owners += [owner] * len(segments)
+        work += [{"segment_index": i, "segment": s, "num_segments": len(segments)} for i, s in enumerate(segments)]
+    table = sources.drop_columns(["segments"]).take(pa.array(owners, pa.int64()))
+    columns = pa.Table.from_pylist(work, schema=arrow_schema(WORK).remove_metadata())
+    for name in columns.column_names:
+        table = table.append_column(name, columns.column(name))
+    return table
 
 
 def meter_columns(meter: Meter) -> tuple[Column, ...]:

@@ -231,7 +231,7 @@ def _diagnosis(uri: str, error: BaseException) -> tuple[str, str]:
     from av.error import FFmpegError
 
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return "bad_input", f"{uri}: no such file: moved after the listing, a broken link, or a name that is not UTF-8"
+        return "transient", f"{uri}: no such file: moved after the listing, a broken link, or a name that is not UTF-8"
     if isinstance(error, OSError) and error.errno == errno.ELOOP:
         return "bad_input", f"{uri}: a link that leads back to itself; remove it"
     if isinstance(error, PermissionError):

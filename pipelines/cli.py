@@ -76,7 +76,7 @@ def run(
     num_cpus, num_gpus = parse_workers(workers)
     options = Options(
         input=_absolute(source),
-        out=_absolute(out) or out,
+        out=_out(out),
         only=only,
         limit=limit,
         address=address,
@@ -99,7 +99,7 @@ def demo(
     """Render sample footage with known faults, mill it, and compare what was found with what was expected."""
     from pipelines.demo import run_demo
 
-    raise typer.Exit(run_demo(_absolute(out) or out, samples, address))
+    raise typer.Exit(run_demo(_out(out), samples, address))
 
 
 @app.command()
@@ -113,7 +113,7 @@ def select(
     """Decide again with other rules or thresholds. Seconds: nothing is decoded; says what a run would newly compute."""
     from pipelines.reselect import reselect
 
-    reselect(_absolute(out) or out, recipe, set_)
+    reselect(_out(out), recipe, set_)
 
 
 @app.command("fit-tokenizer")
@@ -141,13 +141,13 @@ def pack(out: OutArg) -> None:
     from pipelines.mill import Options
 
     plan = _plan_of(out)
-    raise typer.Exit(run_mill(plan, Options(input=None, out=_absolute(out) or out, only="pack")))
+    raise typer.Exit(run_mill(plan, Options(input=None, out=_out(out), only="pack")))
 
 
 @app.command()
 def report(out: OutArg) -> None:
     """Write report.html anew from what is on disk."""
-    typer.echo(write_report(_absolute(out) or out))
+    typer.echo(write_report(_out(out)))
 
 
 @app.command()
@@ -254,6 +254,13 @@ def _plan_of(out: str) -> Any:
         raise ValueError(f"{store.root} is no data set: it has no recipe.yaml")
     text = store.read_bytes("recipe.yaml").decode()
     return build_plan(parse_recipe(parse_yaml(text, "recipe.yaml"), store.uri("recipe.yaml")))
+
+
+def _out(path: str) -> str:
+    """The data set's root. Raises ValueError for nothing: it would be the current directory."""
+    if not path.strip():
+        raise ValueError("--out is empty; name a directory or an s3:// URI")
+    return _absolute(path) or path
 
 
 def _absolute(path: str | None) -> str | None:

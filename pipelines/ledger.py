@@ -12,6 +12,7 @@ may go away). Ids may stand in several parts, because work is done at least once
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,7 +67,6 @@ class Ledger:
     rel: str
     key: tuple[str, ...]
     fp: str
-    newest_wins: bool = False
 
     def unit_file(self, unit: int) -> str:
         return f"{self.rel}/unit-{unit:04d}.parquet"
@@ -104,16 +104,17 @@ class Ledger:
         names = [f"{self.part_dir(unit)}/{name}" for name in self.store.list(self.part_dir(unit))]
         return [rel for rel in names if self.store.read_metadata(rel).get("reelmill.fp") == self.fp]
 
-    def committed(self, unit: int) -> dict[str, str | None]:
-        """Error kind (null if good) of every committed id of the unit; a good row beats a failed one."""
+    def committed(self, unit: int, expected: "Expected | None" = None) -> dict[str, str | None]:
+        """Error kind (null if good) of every committed id of the unit that counts; a good row beats a failed one."""
         files = self.parts(unit)
         if self.stamp(unit) is not None:
             files = [self.unit_file(unit), *files]
         found: dict[str, str | None] = {}
+        names = [*self.key, "error_kind", *(expected.columns if expected else ())]
         for rel in files:
-            table = self.store.read_table(rel, columns=[*self.key, "error_kind"])
+            table = current(self.store.read_table(rel, list(dict.fromkeys(names))), self.key, expected)
             for row, kind in zip(row_ids(table, self.key), table.column("error_kind").to_pylist(), strict=True):
-                if self.newest_wins or row not in found or kind is None:
+                if row not in found or kind is None:
                     found[row] = kind
         return found
 
@@ -133,27 +134,49 @@ class Ledger:
         }
         self.store.write_table(self.unit_file(unit), table, stamp)
 
-    def compact(self, unit: int, schema: pa.Schema, input_hash: str) -> None:
-        """Makes the unit's file of its parts and its earlier file, then deletes the parts."""
-        files = self.parts(unit)
-        if self.stamp(unit) is not None:
-            files.append(self.unit_file(unit))
+    def compact(self, unit: int, schema: pa.Schema, input_hash: str, expected: "Expected | None" = None) -> None:
+        """Makes the unit's file of its parts and its earlier file, then deletes those parts."""
+        parts = self.parts(unit)
+        files = [*parts, self.unit_file(unit)] if self.stamp(unit) is not None else parts
         tables = [self.store.read_table(rel).select(schema.names).cast(schema) for rel in files]
-        merged = pa.concat_tables(tables) if tables else schema.empty_table()
+        merged = current(pa.concat_tables(tables), self.key, expected) if tables else schema.empty_table()
         self.write_unit(unit, self.one_row_each(merged), input_hash)
-        self.store.delete_dir(self.part_dir(unit))
+        self.delete_parts(unit, parts)
+
+    def delete_parts(self, unit: int, parts: list[str]) -> None:
+        """Deletes these parts and no others: a second run may have committed more meanwhile."""
+        for rel in parts:
+            self.store.delete(rel)
+        if not self.store.list(self.part_dir(unit)):
+            self.store.delete_dir(self.part_dir(unit))
 
     def one_row_each(self, table: pa.Table) -> pa.Table:
         """Sorted by id, one row per id: a good one if there is one, else the first in the table's order."""
-        failed = [False] * table.num_rows
-        if not self.newest_wins:
-            failed = [kind is not None for kind in table.column("error_kind").to_pylist()]
+        failed = [kind is not None for kind in table.column("error_kind").to_pylist()]
         ids = row_ids(table, self.key)
         order = sorted(range(table.num_rows), key=lambda i: (ids[i], failed[i], i))
         keep = [i for n, i in enumerate(order) if n == 0 or ids[order[n - 1]] != ids[i]]
         columns = [table.column(name) for name in self.key]
         keep.sort(key=lambda i: tuple(column[i].as_py() for column in columns))
         return table.take(pa.array(keep, pa.int64()))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What committed rows must still say of their input: the input's own columns, by id."""
+
+    columns: tuple[str, ...]
+    rows: dict[str, dict[str, Any]]
+
+
+def current(table: pa.Table, key: tuple[str, ...], expected: Expected | None) -> pa.Table:
+    """Without the rows whose input has changed since; ids that are not expected at all stay."""
+    if expected is None:
+        return table
+    facts = table.select(list(expected.columns)).to_pylist()
+    ids = row_ids(table, key)
+    keep = [expected.rows.get(name, row) == row for name, row in zip(ids, facts, strict=True)]
+    return table.filter(pa.array(keep, pa.bool_()))
 
 
 def to_do(

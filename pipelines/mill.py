@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipelines import unit_tasks
-from pipelines.ledger import Ledger, table_hash
+from pipelines.ledger import Expected, Ledger, table_hash
 from pipelines.manifest import (
     RunLog,
     Stopwatch,
@@ -25,7 +25,7 @@ from pipelines.manifest import (
     read_attempts,
     save_manifest,
 )
-from pipelines.plan import Plan, pool_size
+from pipelines.plan import MIN_WORK_S, Plan, pool_size
 from pipelines.rounds import (
     Budget,
     Round,
@@ -134,8 +134,16 @@ class Mill:
         return any(result.num_rows for result in self.results)
 
     def exit_code(self) -> int:
-        """1 if rows failed by our own bugs, else 0: every row is accounted for."""
-        return int(any(failure["kind"] == "internal" for result in self.results for failure in result.failures))
+        """1 if rows stand that failed by our own bugs, whichever run made them, else 0."""
+        ledgers = [self.sources, self.series, self.model_scores, self.captions]
+        ledgers += [self._tokens(operator.spec.spec_id) for operator in self.plan.tokenizers]
+        return int(any(self._has_internal(ledger, unit) for ledger in ledgers for unit in self.units_of(ledger)))
+
+    def _has_internal(self, ledger: Ledger, unit: int) -> bool:
+        stamp = ledger.stamp(unit)
+        if stamp is None or not stamp.num_retry:
+            return False
+        return "internal" in ledger.read(unit, ["error_kind"]).column("error_kind").to_pylist()
 
     def outcome(self) -> Any:
         """Kept, rejected and failed clips by rule (`pipelines.select.merge_summaries`); None before the selection."""
@@ -143,7 +151,7 @@ class Mill:
 
         from pipelines.select import merge_summaries, summary
 
-        units = self._units(self.selection)
+        units = self.units_of(self.selection)
         if not units:
             return None
         return merge_summaries(summary(pl.DataFrame(pl.from_arrow(self.selection.read(unit)))) for unit in units)
@@ -167,7 +175,7 @@ class Mill:
             sources = self.plan.recipe.sources
             listing = list_sources(self.options.input, sources.suffixes, sources.image_suffixes)
             rows = listing.rows.slice(0, self.options.limit) if self.options.limit else listing.rows
-            num_units = earlier["num_units"] if earlier else num_units_for(rows.num_rows)
+            num_units = earlier["num_units"] if earlier else num_units_for(listing.rows.num_rows)
             self.manifest = earlier or new_manifest(self.options.input, num_units)
             self.manifest["input"] = self.options.input
             self.manifest["ignored_files"] = {"num": listing.num_ignored, "examples": listing.ignored_examples}
@@ -175,13 +183,14 @@ class Mill:
             for unit in sorted(set(units)):
                 self.listing[unit] = rows.take(pa.array([i for i, u in enumerate(units) if u == unit], pa.int64()))
         self._describe()
+        self._save()  # before the first part: the number of units must outlive a kill
 
     def _describe(self) -> None:
         plan, manifest = self.plan, self.manifest
         manifest["recipe"] = plan.recipe.model_dump(mode="json", by_alias=True)
         manifest["recipe_name"] = plan.recipe.recipe
         manifest["fingerprints"] = dict(plan.fps)
-        manifest["exact"] = {op.name: op.exact for op in plan.operators}
+        manifest["exact"] = {_label(op): op.exact for op in plan.operators}
         manifest["tables"] |= {
             "sources": self.sources.rel,
             "series": self.series.rel,
@@ -190,14 +199,16 @@ class Mill:
             "selection": self.selection.rel,
             "captions": self.captions.rel if plan.caption else None,
         }
-        self.store.write_bytes("recipe.yaml", plan.recipe.to_yaml().encode())
+        text = plan.recipe.to_yaml().encode()
+        if not self.store.exists("recipe.yaml") or self.store.read_bytes("recipe.yaml") != text:
+            self.store.write_bytes("recipe.yaml", text)
 
     def _ledger(self, rel: str, key: tuple[str, ...], stage: str, **kwargs: Any) -> Ledger:
         return Ledger(self.store, rel, key, self.plan.fps[stage], **kwargs)
 
     @cached_property
     def sources(self) -> Ledger:
-        return self._ledger("sources", ("relpath",), "sources", newest_wins=True)
+        return self._ledger("sources", ("relpath",), "sources")
 
     @cached_property
     def series(self) -> Ledger:
@@ -226,7 +237,7 @@ class Mill:
     def _tokens(self, spec_id: str) -> Ledger:
         return Ledger(self.store, f"tokens/{spec_id}", ("clip_id",), spec_id)
 
-    def _units(self, ledger: Ledger) -> list[int]:
+    def units_of(self, ledger: Ledger) -> list[int]:
         names = self.store.list(ledger.rel)
         return [int(name[5:-8]) for name in names if name.startswith("unit-") and name.endswith(".parquet")]
 
@@ -241,25 +252,22 @@ class Mill:
                 rows=self.listing.__getitem__,
                 input_hash=lambda unit: table_hash(self.listing[unit]),
                 seconds=lambda row: 0.3,
-                stale=self._changed_sources,
+                expected=self._listed,
             )
         )
 
-    def _changed_sources(self, unit: int) -> set[str]:
-        if self.sources.stamp(unit) is None:
-            return set()
-        facts = ["relpath", "uri", "size_bytes", "etag", "mtime_s"]
-        known = {row["relpath"]: row for row in self.sources.read(unit, facts).to_pylist()}
-        now = self.listing[unit].select(facts).to_pylist()
-        return {row["relpath"] for row in now if known.get(row["relpath"], row) != row}
+    def _listed(self, unit: int) -> Expected:
+        """A source's row counts while the listing says the same of it; a replaced file is probed again."""
+        names = tuple(self.listing[unit].column_names)
+        return Expected(names, {row["relpath"]: row for row in self.listing[unit].to_pylist()})
 
     def _measure(self) -> None:
         job = StageJob("measure", self.plan.measure, self.plan.series_columns, self.series, self.options.strict)
         self._round(
             Round(
                 job=job,
-                units=self._units(self.sources),
-                rows=partial(unit_tasks.segment_rows, self.sources, self.plan.rules),
+                units=[unit for unit in self.units_of(self.sources) if self.sources.stamp(unit) is not None],
+                rows=partial(unit_tasks.rows_to_measure, self.sources, self.plan.rules),
                 input_hash=lambda unit: files_hash(self.sources.content(unit), self.plan.fps["header_rules"]),
                 seconds=unit_tasks.measure_seconds,
             )
@@ -267,7 +275,7 @@ class Mill:
 
     def _clips(self) -> None:
         task = unit_tasks.CutUnit(self.sources, self.series, self.clips, self.scores, self.plan)
-        self._unit_tasks("clips", task, self._units(self.series))
+        self._unit_tasks("clips", task, self.units_of(self.series))
 
     def _models(self) -> None:
         if not self.plan.models:
@@ -276,7 +284,7 @@ class Mill:
         self._round(
             Round(
                 job=job,
-                units=self._units(self.clips),
+                units=self.units_of(self.clips),
                 rows=partial(self._kept_rows, "measure"),
                 input_hash=partial(self._kept_hash, "measure"),
                 seconds=lambda row: 2.0,
@@ -290,7 +298,7 @@ class Mill:
         self._round(
             Round(
                 job=job,
-                units=self._units(self.clips),
+                units=self.units_of(self.clips),
                 rows=partial(self._kept_rows, "models"),
                 input_hash=partial(self._kept_hash, "models"),
                 seconds=lambda row: 0.005 if self.plan.caption_is_cheap else 5.0,
@@ -299,8 +307,8 @@ class Mill:
         )
 
     def _select(self) -> None:
-        self._unit_tasks("select", self._select_task("captions"), self._units(self.clips))
-        self.manifest["counts"] = unit_tasks.count_rows(self.sources, self.clips, self.selection, self._units)
+        self._unit_tasks("select", self._select_task("captions"), self.units_of(self.clips))
+        self.manifest["counts"] = unit_tasks.count_rows(self.sources, self.clips, self.selection, self.units_of)
 
     def _select_task(self, gate: str) -> unit_tasks.SelectUnit:
         models = self.model_scores if self.plan.models else None
@@ -326,7 +334,7 @@ class Mill:
             self._round(
                 Round(
                     job=job,
-                    units=self._units(self.clips),
+                    units=self.units_of(self.clips),
                     rows=partial(self._kept_rows, "captions"),
                     input_hash=partial(self._kept_hash, "captions"),
                     seconds=partial(unit_tasks.tokenize_seconds, operator),
@@ -342,9 +350,9 @@ class Mill:
                 f"shards/{spec_id}",
                 operator.spec,
                 self.plan.recipe.pack,
-                {unit: self._kept_hash("captions", unit) for unit in self._units(self.clips)},
+                lambda unit: (self._kept_hash("captions", unit), self._select_task("captions").kept_ids(unit)),
             )
-            self._unit_tasks("pack", task, self._units(self.clips))
+            self._unit_tasks("pack", task, self.units_of(self.clips))
             unit_tasks.write_spec(self.store, f"shards/{spec_id}", operator)
             self._remember("shards", f"shards/{spec_id}")
         self.publish()
@@ -382,6 +390,8 @@ class Mill:
         self.progress.start(round_.job.name, num_rows, 0)
         for receipt in self._receipts(round_, blocks, result):
             result.add(receipt)
+            for failure in receipt.failures:
+                self.log.add("failed", stage=result.stage, fp=round_.job.ledger.fp, **failure)
             self.progress.advance(receipt.num_inputs, len(receipt.failures))
 
     def _receipts(self, round_: Round, blocks: list[pa.Table], result: RoundResult) -> Iterator[Any]:
@@ -394,7 +404,8 @@ class Mill:
 
         self._start_ray()
         num_rows = sum(block.num_rows for block in blocks)
-        pool = pool_size(round_.job.operator, self._cpus, self.options.num_gpus, seconds / num_rows, num_rows)
+        per_row, min_work_s = seconds / num_rows, 0.0 if self.options.num_cpus else MIN_WORK_S  # what was asked for
+        pool = pool_size(round_.job.operator, self._cpus, self.options.num_gpus, per_row, num_rows, min_work_s)
         result.num_workers = min(pool, len(blocks))
         return run_on_ray(round_.job, blocks, result.num_workers, self.progress.say)
 
@@ -430,7 +441,6 @@ class Mill:
         kinds: dict[str, int] = {}
         for failure in result.failures:
             kinds[failure["kind"]] = kinds.get(failure["kind"], 0) + 1
-            self.log.add("failed", stage=result.stage, fp=fp, **failure)
         if result.num_rows or result.failures:
             self.log.add(
                 "stage",
@@ -445,6 +455,11 @@ class Mill:
                 workers=result.num_workers,
             )
             self.log.flush()
+
+
+def _label(operator: Any) -> str:
+    spec = getattr(operator, "spec", None)
+    return operator.name if spec is None else f"{operator.name} {spec.spec_id}"
 
 
 def _batches(units: list[int], round_: Round, max_rows: int) -> Iterator[list[int]]:

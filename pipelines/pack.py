@@ -60,7 +60,7 @@ def pack_unit(
         ValueError: a row without tokens.
     """
     schema = shard_schema(spec)
-    table = tokens.select(schema.names).cast(schema)
+    table = tokens.select(schema.names).cast(schema).combine_chunks()  # take would join the chunks for every group
     rows = _distinct(table, seed)
     sizes = _payload_bytes(table, spec)
     buckets = table.column("bucket").to_pylist()

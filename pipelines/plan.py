@@ -179,18 +179,26 @@ def identity(value: Any) -> Any:
     raise TypeError(f"{value!r} cannot be part of a fingerprint")
 
 
-def pool_size(operator: Operator, num_cpus: float, num_gpus: float, seconds_per_row: float, num_rows: int) -> int:
+def pool_size(
+    operator: Operator,
+    num_cpus: float,
+    num_gpus: float,
+    seconds_per_row: float,
+    num_rows: int,
+    min_work_s: float = MIN_WORK_S,
+) -> int:
     """Workers of a round.
 
     Rounds run one after the other, so each may fill the machine: as many workers as fit into the CPUs (and GPUs) that
-    the operator holds, but no more than have MIN_WORK_S seconds of work each, and never more than rows:
+    the operator holds, but no more than have `min_work_s` seconds of work each, and never more than rows:
 
-        workers = min(floor(cpus / cpus of one), floor(gpus / gpus of one), ceil(rows * seconds / MIN_WORK_S), rows)
+        workers = min(floor(cpus / cpus of one), floor(gpus / gpus of one), ceil(rows * seconds / min_work_s), rows)
 
     Args:
         num_cpus, num_gpus: what the pool may hold together.
         seconds_per_row: estimated seconds of one row on one worker (from the probe's frames and pixels).
         num_rows: rows to do.
+        min_work_s: what a worker must have to do to be worth its start; 0 takes all that fit.
 
     Raises:
         PlanError: the operator wants a GPU and there is none, or more CPUs than there are.
@@ -202,7 +210,8 @@ def pool_size(operator: Operator, num_cpus: float, num_gpus: float, seconds_per_
             room = min(room, math.floor(have / want))
         if num_rows and room < 1:
             raise PlanError(f"{operator.name} holds {want:g} {what} a worker, there are {have:g}")
-    return int(min(room, max(1, math.ceil(num_rows * seconds_per_row / MIN_WORK_S))))
+    useful = math.ceil(num_rows * seconds_per_row / min_work_s) if min_work_s else num_rows
+    return int(min(room, max(1, useful)))
 
 
 def preflight(actors: float, cpus: float) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from operators import cut
+from operators import cut, measure
 from operators.contract import Operator
 from pipelines.recipe_text import nearest
 from pipelines.rules import GATES, HEADER_COLUMNS, Rule, type_problem
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pipelines.plan import Plan
 
 LISTED = ("relpath", "uri", "size_bytes", "etag", "mtime_s", "title", "tags", "extra_json")
-SEGMENT_INDEX = next(column for column in tables.SERIES if column.name == "segment_index")
 STATE_NAMES = frozenset(column.name for column in tables.STATE)
 
 Columns = dict[str, pa.DataType]
@@ -31,7 +30,7 @@ def check_plan(plan: "Plan") -> None:
     """Raises PlanError; see `pipelines.plan.check`."""
     sources = types_of(tables.SOURCES)
     _check_reads(plan.probe, {name: sources[name] for name in LISTED}, "the listing")
-    _check_reads(plan.measure, sources | types_of([SEGMENT_INDEX]), "the sources table")
+    _check_reads(plan.measure, sources | types_of(measure.WORK), "the sources table")
     _check_writes([*tables.SERIES, *(column for meter in plan.meters for column in meter.writes)], "series")
     missing = [name for name in cut.SCORE_COLUMNS if name not in types_of(plan.series_columns)]
     if missing:

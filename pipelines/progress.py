@@ -37,6 +37,7 @@ class RunProgress:
 
     def start(self, stage: str, num_rows: int, already: int) -> None:
         """A stage begins (or goes on with the next group of units)."""
+        self.stop()
         self._stage, self._num, self._done, self._failed = stage, num_rows, already, 0
         self._started = self._said = time.monotonic()
         if self._is_live:

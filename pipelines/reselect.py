@@ -11,6 +11,7 @@ from pipelines.plan import build_plan, check
 from pipelines.progress import RunProgress, outcome_table
 from pipelines.recipe import load_recipe, parse_recipe
 from pipelines.recipe_text import apply_override, parse_yaml
+from pipelines.unit_tasks import rows_to_measure
 from reelmill.storage import Store
 
 
@@ -54,14 +55,31 @@ def reselect(out: str, recipe_name: str | None, overrides: Sequence[str]) -> Non
     before = kept_clips(store, manifest["tables"].get("selection"))
     mill = Mill(plan, Options(input=None, out=out, only="select"), RunProgress(), argv=["select", out, *overrides])
     mill.run()
+    outcome = mill.outcome()
+    if outcome is None:
+        raise ValueError(f"{store.root} has no clips yet: run `python -m pipelines run RECIPE --out {out}` first")
     mill.publish()  # the new decisions over the shards there are: readers see them at once
     after = kept_clips(store, mill.selection.rel)
     console = Console()
-    console.print(outcome_table(mill.outcome()))
+    console.print(outcome_table(outcome))
     console.print(
-        f"{len(after - before)} clips newly kept, {len(before - after)} no longer kept, {len(after & before)} as before"
+        f"{len(after - before)} newly kept, {len(before - after)} no longer kept, {len(after & before)} as before"
     )
-    if after - before:
+    waiting = unmeasured_sources(mill)
+    if waiting:
+        console.print(f"{waiting} sources pass the header rules now and are not measured yet")
+    if after - before or waiting:
         console.print(
-            f"`python -m pipelines run {store.uri('recipe.yaml')} --out {out}` captions and tokenizes the new ones only"
+            f"`python -m pipelines run {store.uri('recipe.yaml')} --out {out}` does what is new, and only that"
         )
+
+
+def unmeasured_sources(mill: Mill) -> int:
+    """Readable sources that the header rules let through and that have no series yet."""
+    num = 0
+    for unit in mill.units_of(mill.sources):
+        wanted = rows_to_measure(mill.sources, mill.plan.rules, unit).column("source_id").to_pylist()
+        is_there = mill.series.stamp(unit) is not None
+        known = mill.series.read(unit, ["source_id"]).column("source_id").to_pylist() if is_there else []
+        num += len(set(wanted) - set(known))
+    return num

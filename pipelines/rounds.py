@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from operators.contract import Operator, RowError
-from pipelines.ledger import Ledger, join_hashes, row_ids, to_do
+from pipelines.ledger import Expected, Ledger, join_hashes, row_ids, to_do
 from reelmill.column import Column, arrow_schema
 
 UNIT = "unit"  # the column of a block that says which unit each row belongs to
@@ -102,7 +102,7 @@ class StageWorker:
 
     def _process(self, batch: pa.Table) -> pa.Table:
         try:
-            return self._checked(self.job.operator.process(self._state, batch))
+            return self._checked(batch, self.job.operator.process(self._state, batch))
         except Exception:
             if self.job.strict:
                 raise
@@ -110,17 +110,20 @@ class StageWorker:
 
     def _process_alone(self, row: pa.Table) -> pa.Table:
         try:
-            return self._checked(self.job.operator.process(self._state, row))
+            return self._checked(row, self.job.operator.process(self._state, row))
         except RowError as error:
             return error_rows(self.job, row, error.kind, str(error))
         except Exception:  # noqa: BLE001 - as above
             return error_rows(self.job, row, "internal", traceback.format_exc())
 
-    def _checked(self, result: pa.Table) -> pa.Table:
-        schema = self.job.schema
+    def _checked(self, batch: pa.Table, result: pa.Table) -> pa.Table:
+        schema, key = self.job.schema, self.job.ledger.key
         missing = [name for name in schema.names if name not in result.column_names]
         if missing:
             raise TypeError(f"{self.job.operator.name} did not write {', '.join(missing)}")
+        lost = set(row_ids(batch, key)) ^ set(row_ids(result, key))
+        if lost:
+            raise TypeError(f"{self.job.operator.name} dropped or made up {len(lost)} rows, such as {min(lost)}")
         return result.select(schema.names).cast(schema)
 
     def _commit(self, block: pa.Table, result: pa.Table) -> int:
@@ -175,7 +178,7 @@ class Round:
     rows: Callable[[int], pa.Table]
     input_hash: Callable[[int], str]
     seconds: Callable[[dict[str, Any]], float] = lambda row: 1.0
-    stale: Callable[[int], set[str]] = lambda unit: set()
+    expected: Callable[[int], Expected | None] = lambda unit: None
     is_compacted: bool = True
     runs_here: bool = False
 
@@ -230,9 +233,7 @@ def unit_blocks(round_: Round, unit: int, budget: Budget, attempts: dict[str, in
     ids = row_ids(table, round_.job.ledger.key)
     if not ids:
         return []
-    committed = round_.job.ledger.committed(unit)
-    for row in round_.stale(unit):
-        committed.pop(row, None)
+    committed = round_.job.ledger.committed(unit, round_.expected(unit))
     wanted = set(to_do(ids, committed, attempts, budget.max_attempts, budget.redo_errors))
     if not wanted:
         return []
@@ -277,7 +278,10 @@ def finish_units(round_: Round, units: Iterable[int]) -> None:
     if not round_.is_compacted:
         return
     for unit in units:
-        round_.job.ledger.compact(unit, round_.job.schema, round_.input_hash(unit))
+        ledger, input_hash = round_.job.ledger, round_.input_hash(unit)
+        stamp = ledger.stamp(unit)
+        if stamp is None or stamp.input != input_hash or ledger.parts(unit):
+            ledger.compact(unit, round_.job.schema, input_hash, round_.expected(unit))
 
 
 def run_in_process(job: StageJob, blocks: list[pa.Table]) -> Iterator[Receipt]:

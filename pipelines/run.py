@@ -133,6 +133,7 @@ def run_on_ray(
     Raises:
         Exception: whatever the operator raised, in strict mode.
     """
+    from ray.data.exceptions import ExecutionTimeoutError  # a plain Exception, not a RayError
     from ray.exceptions import RayError
 
     done: set[int] = set()
@@ -141,7 +142,7 @@ def run_on_ray(
             done.add(index)
             yield receipt
         return
-    except RayError as error:
+    except (RayError, ExecutionTimeoutError) as error:
         if _is_user_error(error):
             raise
         say(f"{job.name}: a worker keeps dying ({type(error).__name__}); trying the remaining rows one by one")

@@ -33,30 +33,26 @@ TOKEN_LEDGER = (
 )
 
 
-def segment_rows(sources: Ledger, rules: "tuple[Rule, ...]", unit: int) -> pa.Table:
-    """The segments of a unit that are to be decoded: one row each, with the source's columns and `segment_index`.
+def rows_to_measure(sources: Ledger, rules: "tuple[Rule, ...]", unit: int) -> pa.Table:
+    """The segments of a unit that are to be decoded.
 
     Sources that could not be opened, and those that a header rule rejects, have none.
     """
     import polars as pl
 
+    from operators.measure import segment_rows
     from pipelines.select import decide_sources
 
     table = sources.read(unit)
     verdict = decide_sources(pl.DataFrame(pl.from_arrow(table)), rules)
     rejected = set(verdict.filter(pl.col("tier") == "reject").get_column("source_id"))
-    rows = []
-    for row in table.to_pylist():
-        if row["error_kind"] is None and row["source_id"] not in rejected:
-            rows += [row | {"segment_index": index} for index in range(len(row["segments"]))]
-    schema = table.schema.remove_metadata().append(pa.field("segment_index", pa.int32()))
-    return pa.Table.from_pylist(rows, schema=schema)
+    return segment_rows(table.filter(pa.array([name not in rejected for name in table["source_id"].to_pylist()])))
 
 
 def measure_seconds(row: dict[str, Any]) -> float:
     """Estimated seconds to decode and measure a segment on one CPU."""
     frames = row["num_frames"] or (row["duration_s"] or 10.0) * (row["fps"] or 30.0)
-    return 0.2 + frames / len(row["segments"]) * row["coded_width_px"] * row["coded_height_px"] / DECODE_PX_PER_S
+    return 0.2 + frames / row["num_segments"] * row["coded_width_px"] * row["coded_height_px"] / DECODE_PX_PER_S
 
 
 def tokenize_seconds(operator: Any, row: dict[str, Any]) -> float:
@@ -150,7 +146,9 @@ class SelectUnit:
 
         sources = self._sources(unit)
         decided = decide_unit(sources, self._scores(unit), self.plan.rules, gate=self.gate, split=self.plan.split)
-        undecodable = decide_sources(self._undecodable(unit, sources), (), split=self.plan.split)
+        refused = decided.filter(pl.col("clip_id").is_null()).select("source_id")
+        failed = self._undecodable(unit, sources).join(refused, on="source_id", how="anti")
+        undecodable = decide_sources(failed, (), split=self.plan.split)
         of_measure = pl.element().struct.with_fields(gate=pl.lit("measure"))
         return pl.concat([undecodable.with_columns(pl.col("reasons").list.eval(of_measure)), decided])
 
@@ -235,13 +233,14 @@ class PackUnit:
     shards_rel: str
     spec: Any
     pack: "Pack"
-    input_hashes: dict[int, str]
+    inputs: Callable[[int], tuple[str, list[str]]]  # input hash and kept clips of a unit
 
     def __call__(self, unit: int) -> int:
         """Packs what the unit's parts hold; returns the number of token rows written."""
         stamp = self.tokens.stamp(unit)
         parts = self.tokens.parts(unit)
-        if not parts and stamp is not None and stamp.input == self.input_hashes[unit]:
+        input_hash, kept = self.inputs(unit)
+        if not parts and (stamp.input == input_hash if stamp is not None else bool(kept)):
             return 0
         known = self.tokens.read(unit).to_pylist() if stamp is not None else []
         ledger = {row["clip_id"]: row for row in known}
@@ -250,8 +249,9 @@ class PackUnit:
         if rows:
             num_rows = self._pack(unit, pa.concat_tables(rows), ledger)
         table = pa.Table.from_pylist([ledger[key] for key in sorted(ledger)], schema=arrow_schema(TOKEN_LEDGER))
-        self.tokens.write_unit(unit, table, self.input_hashes[unit])
-        self.tokens.store.delete_dir(self.tokens.part_dir(unit))
+        is_whole = all(clip in ledger for clip in kept)  # else tokenize still has work here
+        self.tokens.write_unit(unit, table, input_hash if is_whole else "")
+        self.tokens.delete_parts(unit, parts)
         return num_rows
 
     def _pack(self, unit: int, rows: pa.Table, ledger: dict[str, dict[str, Any]]) -> int:

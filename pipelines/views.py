@@ -66,14 +66,31 @@ def _shard_entries(store: Store, rel: str, known: Known) -> list[dict[str, Any]]
     off may have left others.
     """
     entries = []
+    packed = _packed(store, rel.replace("shards/", "tokens/", 1))
     for name in store.list(rel):
         place = shard_place(name)
-        if place is not None and place[2] == 0:
+        if place is not None and place[2] == 0 and (packed is None or place[:2] in packed):
             unit, generation, _ = place
             num_pieces = int(store.read_metadata(f"{rel}/{name}")["reelmill.num_pieces"])
             names = [shard_name(unit, generation, piece) for piece in range(num_pieces)]
             entries += [_shard_entry(store, rel, piece, known) for piece in names]
     return entries
+
+
+def _packed(store: Store, tokens_rel: str) -> set[tuple[int, int]] | None:
+    """(unit, generation) of the shard files that the token ledger commits; null if there is no ledger at all.
+
+    A run that died between a shard file and the ledger leaves a file that the next run may write otherwise.
+    """
+    names = store.list(tokens_rel)
+    if not names:
+        return None
+    found = set()
+    for name in names:
+        if name.startswith("unit-"):
+            for generation in store.read_table(f"{tokens_rel}/{name}", ["generation"]).column(0).unique().to_pylist():
+                found.add((int(name[5:-8]), generation))
+    return found
 
 
 def _shard_entry(store: Store, rel: str, name: str, known: Known) -> dict[str, Any]:
@@ -108,20 +125,41 @@ def _joined_tables(store: Store, tables: dict[str, Any]) -> dict[str, list[dict[
     """Kind -> tables of that kind, each with its unit files. Several captioners and scores may stand side by side."""
     scores = tables.get("scores") or {}
     rels = {
-        "selection": [tables.get("selection")],
         "clips": [tables.get("clips")],
         "sources": [tables.get("sources")],
         "scores": [scores[key] for key in sorted(scores)],
         "captions": tables["captions"] if isinstance(tables.get("captions"), list) else [tables.get("captions")],
     }
-    return {kind: [_table_entry(store, rel) for rel in names if rel] for kind, names in rels.items()}
+    joined = {kind: [_table_entry(store, rel) for rel in names if rel] for kind, names in rels.items()}
+    return {"selection": [_frozen_selection(store, tables["selection"])] if tables.get("selection") else [], **joined}
 
 
 def _table_entry(store: Store, rel: str) -> dict[str, Any]:
-    names = [name for name in store.list(rel) if name.startswith("unit-") and name.endswith(".parquet")]
-    paths = {name: f"{rel}/{name}" for name in names}
-    files = {name: {"rows": store.num_rows(path), **_file_facts(store, path, {})} for name, path in paths.items()}
+    """Rows and content of each unit file as they are now. Later runs may add rows; none changes a clip's row."""
+    files = {}
+    for name in _unit_names(store, rel):
+        content = store.read_metadata(f"{rel}/{name}").get("reelmill.content")
+        files[name] = {"rows": store.num_rows(f"{rel}/{name}"), "content": content}
     return {"path": rel, "files": files}
+
+
+def _frozen_selection(store: Store, rel: str) -> dict[str, Any]:
+    """A copy of the selection that no run rewrites: it decides which samples the view has, and so their order."""
+    data = {name: store.read_bytes(f"{rel}/{name}") for name in _unit_names(store, rel)}
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
+    target = f"views/selection-{fingerprint('selection', hashes)}"
+    for name, content in data.items():
+        if not store.exists(f"{target}/{name}"):
+            store.write_bytes(f"{target}/{name}", content)
+    files = {
+        name: {"rows": store.num_rows(f"{target}/{name}"), "bytes": len(content), "sha256": hashes[name]}
+        for name, content in data.items()
+    }
+    return {"path": target, "files": files}
+
+
+def _unit_names(store: Store, rel: str) -> list[str]:
+    return [name for name in store.list(rel) if name.startswith("unit-") and name.endswith(".parquet")]
 
 
 def _counts(shards: list[dict[str, Any]]) -> dict[str, Any]:

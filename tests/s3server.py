@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -133,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent: pytest prints the tests' own output."""
 
     def _serve(self) -> None:
-        fate = self.server.proxy.draw(f"{self.command} {self.path} {self.headers.get('Range', '')}")
+        fate = self.server.proxy.draw(f"{self.command} {_name_of(self.path)} {self.headers.get('Range', '')}")
         if fate.kind == "cut" and not fate.late:
             self.close_connection = True  # the upload is not even read
             return
@@ -195,6 +196,11 @@ class _Handler(BaseHTTPRequestHandler):
         code = "InternalError" if status == 500 else "SlowDown"
         body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
         self._send(status, [("Content-Type", "application/xml")], body)
+
+
+def _name_of(path: str) -> str:
+    """A request's path without what differs from one test run to the next: the bucket and the id of an upload."""
+    return re.sub(r"uploadId=[^&]*", "", path.lstrip("/").partition("/")[2] or path.partition("?")[2])
 
 
 def _read_chunks(stream: BufferedIOBase) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from operators.contract import Meter
-from operators.measure import Measure
+from operators.measure import Measure, segment_rows
 from reelmill.column import arrow_schema
 from reelmill.ids import source_id
 from reelmill.tables import SOURCES
@@ -50,12 +50,3 @@ def measured(sources: pa.Table, meters: Sequence[Meter], **options: Any) -> pa.T
         return measure.process(state, rows)
     finally:
         measure.close(state)
-
-
-def segment_rows(sources: pa.Table) -> pa.Table:
-    """One row per segment, as the measure round gets them."""
-    order, indices = [], []
-    for row, segments in enumerate(sources["segments"].to_pylist()):
-        order += [row] * len(segments)
-        indices += range(len(segments))
-    return sources.take(pa.array(order)).append_column("segment_index", pa.array(indices, pa.int32()))

@@ -19,12 +19,11 @@ from operators.aggregate import score_clips, score_columns
 from operators.catalog import METERS, meter_class
 from operators.contract import RowError
 from operators.cut import CutConfig, SplitConfig, cut_clips
-from operators.measure import Measure
+from operators.measure import Measure, segment_rows
 from operators.probe import Probe
 from pipelines.listing import list_sources
 from reelmill.column import arrow_schema
 from reelmill.tables import CAPTION_TEXTS, CAPTIONS
-from tests.source_tables import segment_rows
 from tests.videos import texture, write_video
 
 ALL_METERS = tuple(meter_class(name)() for name in sorted(METERS))

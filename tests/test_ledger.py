@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pyarrow as pa
 
-from pipelines.ledger import Ledger, table_hash, to_do
+from pipelines.ledger import Expected, Ledger, table_hash, to_do
 from reelmill.storage import Store
 
 SCHEMA = pa.schema(
@@ -42,14 +42,16 @@ def test_good_row_beats_failed_one_whatever_the_order(tmp_path):
         assert ledger.read(0).column("value").to_pylist() == [1]
 
 
-def test_newest_wins_for_replaced_files(tmp_path):
-    ledger = Ledger(Store(tmp_path), "sources", ("clip_id",), "fp", newest_wins=True)
-    ledger.write_part(0, rows(("a", 1)))
-    ledger.compact(0, SCHEMA, "x")
-    ledger.write_part(0, rows(("a", None, "bad_input", "replaced by garbage")))
-    assert ledger.committed(0) == {"a": "bad_input"}
-    ledger.compact(0, SCHEMA, "y")
-    assert ledger.read(0).column("error_kind").to_pylist() == ["bad_input"]
+def test_a_row_counts_while_it_says_what_its_input_says_now(tmp_path):
+    ledger = Ledger(Store(tmp_path), "sources", ("clip_id",), "fp")
+    ledger.write_part(0, rows(("a", 1), ("b", 1), ("gone", 1)))
+    expected = Expected(("clip_id", "value"), {"a": {"clip_id": "a", "value": 2}, "b": {"clip_id": "b", "value": 1}})
+    assert ledger.committed(0, expected) == {"b": None, "gone": None}
+    ledger.write_part(0, rows(("a", 2, "bad_input", "replaced by garbage")))
+    assert ledger.committed(0, expected) == {"a": "bad_input", "b": None, "gone": None}
+    ledger.compact(0, SCHEMA, "y", expected)
+    kept = ledger.read(0).select(["clip_id", "value", "error_kind"]).to_pylist()
+    assert [tuple(row.values()) for row in kept] == [("a", 2, "bad_input"), ("b", 1, None), ("gone", 1, None)]
 
 
 def test_another_fingerprint_is_not_done(tmp_path):

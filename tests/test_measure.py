@@ -13,14 +13,14 @@ import pytest
 
 from operators.catalog import METERS, meter_class
 from operators.contract import Meter
-from operators.measure import Clock, Measure, measure_segment, meter_columns
+from operators.measure import Clock, Measure, measure_segment, meter_columns, segment_rows
 from operators.meters.content import Content
 from operators.meters.exposure import Exposure
 from operators.meters.freeze import Freeze
 from operators.meters.motion import Motion
 from reelmill.column import arrow_schema
 from reelmill.tables import SERIES
-from tests.source_tables import measured, segment_rows, source_row, source_table
+from tests.source_tables import measured, source_row, source_table
 from tests.videos import CLOSED_GOP, OPEN_GOP, numbered, texture, write_video
 
 
@@ -107,7 +107,7 @@ def test_faults_cost_one_row_each(tmp_path: Path, clip: Path) -> None:
     rows = [good | {"source_id": f"{i:032x}", "uri": str(tmp_path / name) if name else good["uri"]}
             for i, name in enumerate(("text.mp4", None, "gone.mp4"))]
     series = measured(source_table(rows), [Content()])
-    assert series["error_kind"].to_pylist() == ["bad_input", None, "bad_input"]
+    assert series["error_kind"].to_pylist() == ["bad_input", None, "transient"]
     assert series["source_id"].to_pylist() == [row["source_id"] for row in rows]
     assert "not media but text" in series["error"][0].as_py()
     assert series["frame_pts"][0].as_py() is None

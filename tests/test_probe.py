@@ -283,7 +283,7 @@ def test_mutated_files_cost_their_row_and_nothing_else(tmp_path: Path, probe) ->
 def test_a_vanished_file_keeps_its_row(tmp_path: Path, probe) -> None:
     listing = {name: [None] for name in LISTED} | {"relpath": ["gone.mp4"], "uri": [str(tmp_path / "gone.mp4")]}
     (row,) = probe(pa.table(listing)).to_pylist()
-    assert (row["source_id"], row["error_kind"]) == (None, "bad_input")
+    assert (row["source_id"], row["error_kind"]) == (None, "transient")
     assert "no such file" in row["error"]
 
 

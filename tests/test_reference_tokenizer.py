@@ -186,6 +186,12 @@ def test_kmeans_reuses_dead_codes() -> None:
     assert len(np.unique(codes, axis=0)) > 20
 
 
+def test_kmeans_of_fewer_vectors_than_dead_codes() -> None:
+    vectors = np.rint(np.random.default_rng(0).normal(size=(5, 3)) * 20).astype(np.float32)
+    codes = kmeans(vectors, 64, 3, np.random.default_rng(1))
+    assert {tuple(code) for code in codes} == {tuple(vector) for vector in vectors}
+
+
 def test_squared_error_is_exact() -> None:
     a, b = (np.random.default_rng(s).integers(0, 256, (3, 40, 40), dtype=np.uint8) for s in (0, 1))
     assert squared_error(a, b) == int(((a.astype(int) - b) ** 2).sum())

@@ -81,7 +81,7 @@ def test_the_store_survives(s3: FaultProxy, s3_bucket: str, faults: Faults) -> N
 
 def test_a_multipart_upload_survives(s3: FaultProxy, s3_bucket: str) -> None:
     data = os.urandom(60 << 20)  # above the size at which s3fs uploads in parts
-    s3.reset(Faults(error=0.2, cut=0.2, seed=5))
+    s3.reset(Faults(error=0.3, cut=0.3, seed=5))
     Store(s3_bucket).write_bytes("big.bin", data)
     assert Store(s3_bucket).read_bytes("big.bin") == data
     assert s3.num_injected >= 1

@@ -206,7 +206,7 @@ def test_files_that_are_no_media(tmp_path: Path, name: str, data: bytes, message
 def test_missing_file_and_audio_only(tmp_path: Path, shared_clip) -> None:
     with pytest.raises(RowError, match="no such file") as caught:
         open_segment(str(tmp_path / "gone.mp4"))
-    assert caught.value.kind == "bad_input"
+    assert caught.value.kind == "transient"
     with pytest.raises(RowError, match=r"no video stream \(streams: audio\)") as caught:
         open_segment(str(shared_clip("audio_only.mp4")))
     assert caught.value.kind == "bad_input"
@@ -245,7 +245,7 @@ def test_storage_that_stays_broken_is_transient(closed: Path, s3, s3_bucket: str
     uri = f"{s3_bucket}/nowhere/closed.mp4"
     with pytest.raises(RowError, match="no such file") as caught:
         open_segment(uri)
-    assert caught.value.kind == "bad_input"
+    assert caught.value.kind == "transient"
 
     def broken(*args: object, **kwargs: object) -> bytes:
         raise ConnectionResetError("the line is dead")

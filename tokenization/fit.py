@@ -230,7 +230,7 @@ def kmeans(vectors_NC: np.ndarray, vocab: int, iterations: int, rng: np.random.G
         codes[used] = np.rint(sums / counts[used, None])
         unused = np.flatnonzero(counts == 0)
         worst = np.argsort(-errors, kind="stable")[: 8 * len(unused)]
-        codes[unused] = vectors_NC[rng.permutation(worst)[: len(unused)]]
+        codes[unused[: len(worst)]] = vectors_NC[rng.permutation(worst)[: len(unused)]]
     return codes
 
 
