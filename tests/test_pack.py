@@ -120,11 +120,14 @@ def test_view_names_files_tables_and_counts(tmp_path: Path) -> None:
     assert counts["rows"] == 2 * 12 * 2 * 2 == sum(counts["buckets"].values())
     assert view.specs == {SPEC.spec_id: SPEC}
     assert view.units("clips") == [0, 1]
-    assert {kind: view.table_paths(kind) for kind in ("selection", "captions", "scores")} == {
-        "selection": ["selection-bb"],
+    assert {kind: view.table_paths(kind) for kind in ("captions", "scores")} == {
         "captions": ["captions/c0"],
         "scores": ["scores/measure-cc"],
     }
+    (frozen,) = view.table_paths("selection")
+    assert frozen.startswith("views/selection-"), "a copy that no run rewrites"
+    for name in store.list("selection-bb"):
+        assert store.read_bytes(f"{frozen}/{name}") == store.read_bytes(f"selection-bb/{name}")
 
 
 def test_a_new_selection_is_a_new_view_and_no_new_shard(tmp_path: Path) -> None:
