@@ -13,12 +13,17 @@ from captioning.wording import about, bound, listed, part_of, trimmed
 
 CAMERA_GATE = ("camera_inlier_share_mean", "fps", "duration_s")
 CAMERA = {  # column -> name of its bounds
-    "camera_pan_median": "shift", "camera_tilt_median": "shift", "camera_zoom_median": "zoom",
-    "camera_roll_median": "roll", "camera_shake": "shake",
+    "camera_pan_median": "shift",
+    "camera_tilt_median": "shift",
+    "camera_zoom_median": "zoom",
+    "camera_roll_median": "roll",
+    "camera_shake": "shake",
 }
 SPREADS = {
-    "camera_pan_median": "camera_pan_spread", "camera_tilt_median": "camera_tilt_spread",
-    "camera_zoom_median": "camera_zoom_spread", "camera_roll_median": "camera_roll_spread",
+    "camera_pan_median": "camera_pan_spread",
+    "camera_tilt_median": "camera_tilt_spread",
+    "camera_zoom_median": "camera_zoom_spread",
+    "camera_roll_median": "camera_roll_spread",
 }
 SHIFT_VERBS = {
     "camera_pan_median": ("pans or tracks right", "pans or tracks left"),

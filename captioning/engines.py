@@ -85,8 +85,8 @@ class CaptionEngine(Protocol):
 
     name: str
     version: int
-    reads: tuple[Column, ...]    # the facts it wants
-    looks_at_frames: bool        # whether `caption` is given a FramesRequest
+    reads: tuple[Column, ...]  # the facts it wants
+    looks_at_frames: bool  # whether `caption` is given a FramesRequest
 
     @property
     def parameters(self) -> Mapping[str, Any]:

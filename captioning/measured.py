@@ -37,10 +37,24 @@ class MeasuredEngine:
     version = 1
     looks_at_frames = False
     reads = columns_of(
-        "title", "tags", "media", *say.FRAME, "hdr",
-        *move.CAMERA, *move.SPREADS.values(), *move.CAMERA_GATE, "motion_speed_mean", "freeze_share",
-        "exposure_luma_mean", "color_luma_p05_mean", "color_luma_p95_mean", "exposure_bright_share_mean",
-        "exposure_dark_share_mean", "color_chroma_mean", "grey_variance_max", "sharpness_laplacian_1080_median",
+        "title",
+        "tags",
+        "media",
+        *say.FRAME,
+        "hdr",
+        *move.CAMERA,
+        *move.SPREADS.values(),
+        *move.CAMERA_GATE,
+        "motion_speed_mean",
+        "freeze_share",
+        "exposure_luma_mean",
+        "color_luma_p05_mean",
+        "color_luma_p95_mean",
+        "exposure_bright_share_mean",
+        "exposure_dark_share_mean",
+        "color_chroma_mean",
+        "grey_variance_max",
+        "sharpness_laplacian_1080_median",
     )
 
     @property

@@ -15,7 +15,15 @@ from reelmill.ids import fingerprint
 from reelmill.tables import CAPTIONS, CLIP_ID, SOURCE_ID
 
 PLACE = columns_of(
-    "start_pts", "end_pts", "seek_pts", "frame_pts", "time_base_num", "time_base_den", "uri", "width_px", "height_px",
+    "start_pts",
+    "end_pts",
+    "seek_pts",
+    "frame_pts",
+    "time_base_num",
+    "time_base_den",
+    "uri",
+    "width_px",
+    "height_px",
 )
 
 
@@ -70,8 +78,10 @@ class Caption(Operator):
 
 def _caption_row(engine: CaptionEngine, row: dict[str, Any]) -> dict[str, Any]:
     keys = {
-        "clip_id": row["clip_id"], "source_id": row["source_id"],
-        "span_start_pts": row["start_pts"], "span_end_pts": row["end_pts"],
+        "clip_id": row["clip_id"],
+        "source_id": row["source_id"],
+        "span_start_pts": row["start_pts"],
+        "span_end_pts": row["end_pts"],
     }
     facts = ClipFacts({column.name: row[column.name] for column in engine.reads})
     try:
@@ -94,6 +104,9 @@ def _result_columns(result: CaptionResult) -> dict[str, Any]:
 def frames_request(row: dict[str, Any]) -> FramesRequest:
     """Where the frames of a clip's row lie."""
     return FramesRequest(
-        uri=row["uri"], seek_pts=row["seek_pts"], frame_pts=tuple(row["frame_pts"]),
-        time_base=(row["time_base_num"], row["time_base_den"]), size_px=(row["width_px"], row["height_px"]),
+        uri=row["uri"],
+        seek_pts=row["seek_pts"],
+        frame_pts=tuple(row["frame_pts"]),
+        time_base=(row["time_base_num"], row["time_base_den"]),
+        size_px=(row["width_px"], row["height_px"]),
     )

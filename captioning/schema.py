@@ -40,7 +40,8 @@ class CaptionTexts(BaseModel):
 
     brief_description: str | None = _text("Brief Description", "One sentence that says what the clip shows.")
     detailed_description: str | None = _text(
-        "Detailed Description", "Subjects, their looks, actions and relations, in the order of time.")
+        "Detailed Description", "Subjects, their looks, actions and relations, in the order of time."
+    )
     background: str | None = _text("Background", "The place and the things behind the subjects.")
     theme_description: str | None = _text("Theme Description", "The topic of the clip and what it conveys.")
     style: str | None = _text("Style", "The look of the picture: medium, colours, texture, dynamic range.")
@@ -49,7 +50,8 @@ class CaptionTexts(BaseModel):
     lighting: str | None = _text("Lighting", "Brightness, contrast, the light's source and direction.")
     video_atmosphere: str | None = _text("Video Atmosphere", "Mood and pace.")
     summarized_description: str | None = _text(
-        "Summarized Description", "The other texts merged into one, without a new fact.")
+        "Summarized Description", "The other texts merged into one, without a new fact."
+    )
 
     def by_column(self) -> dict[str, str | None]:
         """Column name -> text; null where nothing grounded can be said."""

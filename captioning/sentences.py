@@ -156,7 +156,9 @@ def colour(facts: ClipFacts) -> Sentence | None:
 def dynamic_range(facts: ClipFacts) -> Sentence | None:
     """Standard or high dynamic range, by the transfer tag."""
     names = {
-        "sdr": "standard dynamic range", "pq": "high dynamic range (HDR, PQ)", "hlg": "high dynamic range (HDR, HLG)",
+        "sdr": "standard dynamic range",
+        "pq": "high dynamic range (HDR, PQ)",
+        "hlg": "high dynamic range (HDR, HLG)",
     }
     name = names.get(facts.get("hdr"))
     return Sentence(f"The picture is in {name}.", ("hdr",)) if name else None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads kept clips as pixels, for training a tokenizer.
 
-    python examples/clip_pixels.py OUT
+python examples/clip_pixels.py OUT
 """
 
 import argparse

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prints one batch of tokens and captions, as a training loop would get it.
 
-    python examples/print_batch.py OUT
+python examples/print_batch.py OUT
 """
 
 import argparse

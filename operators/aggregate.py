@@ -21,9 +21,24 @@ VERSION = 1
 FREEZE_LEVEL = 0.1  # of 255: a repeated frame stays below it in H.264, HEVC, VP9 and AV1 (measured)
 
 SOURCE_FACTS = (
-    "media", "container", "codec", "width_px", "height_px", "rotation_deg", "pixel_aspect", "is_vfr", "bit_depth",
-    "chroma", "color_primaries", "color_transfer", "color_range", "hdr", "is_interlaced", "bit_rate_bps",
-    "bits_per_pixel", "num_audio_streams",
+    "media",
+    "container",
+    "codec",
+    "width_px",
+    "height_px",
+    "rotation_deg",
+    "pixel_aspect",
+    "is_vfr",
+    "bit_depth",
+    "chroma",
+    "color_primaries",
+    "color_transfer",
+    "color_range",
+    "hdr",
+    "is_interlaced",
+    "bit_rate_bps",
+    "bits_per_pixel",
+    "num_audio_streams",
 )
 CLIP_FACTS = (
     Column("num_frames", pa.int32(), "frames in the clip"),
@@ -32,10 +47,16 @@ CLIP_FACTS = (
     Column("length_class", pa.string(), "still, too_short, short or long, by the recipe's bounds"),
 )
 DAMAGE_FACTS = (
-    Column("num_corrupt_frames", pa.int32(),
-           "frames that the decoder flagged as damaged in the segments that the clip touches"),
-    Column("is_damaged", pa.bool_(),
-           "a touched segment has flagged frames, or frames next to the clip could not be decoded"),
+    Column(
+        "num_corrupt_frames",
+        pa.int32(),
+        "frames that the decoder flagged as damaged in the segments that the clip touches",
+    ),
+    Column(
+        "is_damaged",
+        pa.bool_(),
+        "a touched segment has flagged frames, or frames next to the clip could not be decoded",
+    ),
 )
 
 
@@ -143,15 +164,36 @@ def _shake(groups: dict[str, Groups]) -> np.ndarray:
 
 
 DERIVED = (
-    Derived("freeze", Column(
-        "freeze_share", pa.float64(), "share of frames that repeat the one before (mean absolute luma difference below "
-        f"{FREEZE_LEVEL} of 255), 0-1; null for a clip of one frame"), _freeze_share),
-    Derived("border", Column(
-        "border_bar_share", pa.float64(), "depth of the deepest black bar on any side that is there in every sample, "
-        "share of the height or width; null if all samples are black"), _bar_share),
-    Derived("motion", Column(
-        "camera_shake", pa.float64(), "unsteadiness: robust standard deviation of the camera's pan and tilt speed "
-        "around their medians, frame heights per second; null if unknown"), _shake),
+    Derived(
+        "freeze",
+        Column(
+            "freeze_share",
+            pa.float64(),
+            "share of frames that repeat the one before (mean absolute luma difference below "
+            f"{FREEZE_LEVEL} of 255), 0-1; null for a clip of one frame",
+        ),
+        _freeze_share,
+    ),
+    Derived(
+        "border",
+        Column(
+            "border_bar_share",
+            pa.float64(),
+            "depth of the deepest black bar on any side that is there in every sample, "
+            "share of the height or width; null if all samples are black",
+        ),
+        _bar_share,
+    ),
+    Derived(
+        "motion",
+        Column(
+            "camera_shake",
+            pa.float64(),
+            "unsteadiness: robust standard deviation of the camera's pan and tilt speed "
+            "around their medians, frame heights per second; null if unknown",
+        ),
+        _shake,
+    ),
 )
 
 
@@ -210,8 +252,10 @@ class _Places:
             for name, column in values.items():
                 parts[name].append(column[inside])
         owner = np.concatenate([np.zeros(0, np.int64), *owners])
-        return {name: Groups(np.concatenate([np.zeros(0), *column]), owner, self.num_clips)
-                for name, column in parts.items()}
+        return {
+            name: Groups(np.concatenate([np.zeros(0), *column]), owner, self.num_clips)
+            for name, column in parts.items()
+        }
 
     def _owners(self, pts: np.ndarray, clips: np.ndarray, pairwise: bool) -> tuple[np.ndarray, np.ndarray]:
         """Clip of each sample, and whether it lies in one; a pair whose second frame begins the clip does not."""

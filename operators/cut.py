@@ -50,8 +50,10 @@ class DetectorConfig:
         if self.kind not in DEFAULT_THRESHOLD:
             raise ValueError(f"detector kind {self.kind!r}: use content or adaptive")
         if self.min_shot_frames < 0 or self.window_frames < 1:
-            raise ValueError(f"detector needs min_shot_frames >= 0 and window_frames >= 1, got "
-                             f"{self.min_shot_frames} and {self.window_frames}")
+            raise ValueError(
+                f"detector needs min_shot_frames >= 0 and window_frames >= 1, got "
+                f"{self.min_shot_frames} and {self.window_frames}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +124,10 @@ def cut_clips(sources: pa.Table, series: pa.Table, config: CutConfig, split: Spl
     """
     missing = [name for name in SCORE_COLUMNS if name not in series.column_names]
     if missing:
-        raise ValueError(f"series have no {', '.join(missing)}: shots are cut from meter 'content', add it to "
-                         "measure.meters of the recipe")
+        raise ValueError(
+            f"series have no {', '.join(missing)}: shots are cut from meter 'content', add it to "
+            "measure.meters of the recipe"
+        )
     index = SeriesIndex(series)
     facts = sources.select(["source_id", "media", "time_base_num", "time_base_den", "segments"]).to_pylist()
     rows: list[dict[str, Any]] = []
@@ -174,8 +178,12 @@ def _cuts(scores: np.ndarray, config: DetectorConfig) -> list[int]:
     if config.kind == "content":
         detector = StoredContent(threshold=threshold, min_scene_len=config.min_shot_frames)
     else:
-        detector = StoredAdaptive(adaptive_threshold=threshold, min_scene_len=config.min_shot_frames,
-                                  window_width=config.window_frames, min_content_val=config.min_score)
+        detector = StoredAdaptive(
+            adaptive_threshold=threshold,
+            min_scene_len=config.min_shot_frames,
+            window_width=config.window_frames,
+            min_content_val=config.min_score,
+        )
     found: set[int] = set()
     for number in map(_FrameNumber, range(len(values))):
         found.update(detector.process_frame(number, None))  # type: ignore[arg-type]
@@ -209,16 +217,14 @@ def _trim(frames: Stitched, start: int, end: int, ticks: int) -> tuple[int, int]
     return (first, last) if first < last else (start, end)
 
 
-def _windows(
-    frames: Stitched, start: int, end: int, config: CutConfig, time_base: Fraction
-) -> list[tuple[int, int]]:
+def _windows(frames: Stitched, start: int, end: int, config: CutConfig, time_base: Fraction) -> list[tuple[int, int]]:
     """[start, end) in pieces of at most `max_s`, the last two even if the last would be too short."""
     if config.max_s is None:
         return [(start, end)]
     longest = _ticks(config.max_s, time_base)
     edges = [start]
     while frames.ends[end - 1] - frames.pts[edges[-1]] > longest:
-        room = int(np.searchsorted(frames.ends[edges[-1]:end], frames.pts[edges[-1]] + longest, side="right"))
+        room = int(np.searchsorted(frames.ends[edges[-1] : end], frames.pts[edges[-1]] + longest, side="right"))
         edges.append(edges[-1] + max(room, 1))
         if edges[-1] >= end:
             edges.pop()
@@ -247,7 +253,7 @@ def _clip(
         "time_base_num": num,
         "time_base_den": den,
         "seek_pts": _seek_pts(source, frames, piece.start),
-        "frame_pts": frames.pts[piece.start:piece.end],
+        "frame_pts": frames.pts[piece.start : piece.end],
         "num_frames": num_frames,
         "start_s": start_pts * num / den,
         "duration_s": duration_s,
@@ -260,7 +266,7 @@ def _clip(
 
 def _seek_pts(source: dict[str, Any], frames: Stitched, start: int) -> int:
     """The last key frame at or before frame `start`; where its segment shows none, that segment's seek point."""
-    keys = np.flatnonzero(frames.is_key[:start + 1] & (frames.row[:start + 1] == frames.row[start]))
+    keys = np.flatnonzero(frames.is_key[: start + 1] & (frames.row[: start + 1] == frames.row[start]))
     if len(keys):
         return int(frames.pts[keys[-1]])
     return source["segments"][frames.index.scalars("segment_index")[frames.row[start]]]["seek_pts"]

@@ -45,8 +45,12 @@ F_SETPIPE_SZ = 1031
 PIPE_BYTES = 1 << 20
 
 ONE_THREAD = {
-    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1",
-    "MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
+    "MALLOC_ARENA_MAX": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 
 
@@ -120,8 +124,11 @@ class DecodeChild:
                 if crashes == MAX_CRASHES:
                     raise RowError("bad_input", f"decoder crashed with {name} on each of {crashes} tries") from None
                 if kills == MAX_KILLS:
-                    raise RowError("resource", f"decoder was killed from outside ({name}) on each of {kills} tries; "
-                                               "is the machine out of memory?") from None
+                    raise RowError(
+                        "resource",
+                        f"decoder was killed from outside ({name}) on each of {kills} tries; "
+                        "is the machine out of memory?",
+                    ) from None
 
     def _exchange(self, request: list[memoryview], timeout_s: float) -> Any:
         """One request and its reply. On any way out but a whole reply the child is ended: it is out of step."""
@@ -161,8 +168,11 @@ class DecodeChild:
                     raise RowError("resource", f"decoding passed its {limit} and was stopped")
                 used = _private_bytes(process.pid)
                 if used is not None and used > self._limit_bytes:
-                    raise RowError("resource", f"decoding used {used / 1e9:.2f} GB of private memory, more than its "
-                                               f"limit of {self._limit_bytes / 1e9:g} GB, and was stopped")
+                    raise RowError(
+                        "resource",
+                        f"decoding used {used / 1e9:.2f} GB of private memory, more than its "
+                        f"limit of {self._limit_bytes / 1e9:g} GB, and was stopped",
+                    )
 
         try:
             return _receive(fd, wait)
@@ -183,7 +193,9 @@ def _spawn(limit_bytes: int) -> "subprocess.Popen[bytes]":
     paths = [root, *(p for p in sys.path if p and p != root)]
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "operators.decode_child", str(os.getpid()), str(limit_bytes)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
         env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)},
     )
 
@@ -210,7 +222,7 @@ def _send(fd: int, pieces: Sequence[memoryview]) -> None:
     for piece in pieces:
         left = piece
         while left.nbytes:
-            left = left[os.write(fd, left[:PIPE_BYTES]):]
+            left = left[os.write(fd, left[:PIPE_BYTES]) :]
 
 
 def _receive(fd: int, wait: Any = None) -> Any:

@@ -75,8 +75,13 @@ def _demux(media: Media) -> tuple[str | None, PacketIndex | None]:
     if len(set(pts)) != len(pts):
         return "two packets have one presentation time", None
     stream = media.stream
-    return None, PacketIndex(pts, [t[1] for t in times], [t[2] for t in times], stream.time_base or Fraction(1),
-                             float(stream.average_rate or 0))
+    return None, PacketIndex(
+        pts,
+        [t[1] for t in times],
+        [t[2] for t in times],
+        stream.time_base or Fraction(1),
+        float(stream.average_rate or 0),
+    )
 
 
 def _times_reason(uri: str, index: PacketIndex) -> tuple[str | None, PacketIndex | None]:
@@ -102,7 +107,7 @@ class DecordSegment(Closing):
 
     backend = "decord"
     backend_note: str | None = None
-    num_corrupt_frames = 0          # decord does not say
+    num_corrupt_frames = 0  # decord does not say
 
     def __init__(self, uri: str, index: PacketIndex, start_pts: int | None, end_pts: int | None, threads: int) -> None:
         import decord
@@ -127,5 +132,11 @@ class DecordSegment(Closing):
             except (decord.DECORDError, StopIteration) as error:
                 self.damage = f"decord: {str(error).splitlines()[-1][:200] if str(error) else 'stream ends early'}"
                 return
-            yield RgbFrame(rgb_HWC, self._geometry, self._index.pts[i], duration_pts=self._index.duration_pts[i],
-                           is_key=self._index.is_key[i], is_after=i >= self._end)
+            yield RgbFrame(
+                rgb_HWC,
+                self._geometry,
+                self._index.pts[i],
+                duration_pts=self._index.duration_pts[i],
+                is_key=self._index.is_key[i],
+                is_after=i >= self._end,
+            )

@@ -45,7 +45,8 @@ class Embedding(Operator):
     neutral: ClassVar[frozenset[str]] = frozenset({"device", "time_limit_s", "memory_limit_gb"})
     exact: ClassVar[bool] = False  # matrix products differ in the last digits between machines
     reads: ClassVar[tuple[Column, ...]] = (
-        CLIP_ID, *(_READS[name] for name in ("uri", "seek_pts", "frame_pts", "width_px", "height_px", "pixel_aspect")),
+        CLIP_ID,
+        *(_READS[name] for name in ("uri", "seek_pts", "frame_pts", "width_px", "height_px", "pixel_aspect")),
     )
 
     backend: Literal["open_clip", "transformers"]
@@ -75,12 +76,18 @@ class Embedding(Operator):
     @property
     def writes(self) -> tuple[Column, ...]:
         return (
-            Column("embedding", pa.list_(pa.float32()),
-                   "mean of the L2-normalised image embeddings of frames spread over the clip; null if the row failed"),
+            Column(
+                "embedding",
+                pa.list_(pa.float32()),
+                "mean of the L2-normalised image embeddings of frames spread over the clip; null if the row failed",
+            ),
             Column("embedding_model", pa.string(), "its backend, model and revision; null if the row failed"),
             Column("embedding_weights_hash", pa.string(), "sha256 over the checkpoint's files; null if the row failed"),
-            Column("embedding_pixel_share", pa.float64(),
-                   "pixels the model was given over the frame's native pixels, 0-1; null if the row failed"),
+            Column(
+                "embedding_pixel_share",
+                pa.float64(),
+                "pixels the model was given over the frame's native pixels, 0-1; null if the row failed",
+            ),
         )
 
     def setup(self) -> tuple[ImageTower, DecodeChild]:
@@ -104,7 +111,9 @@ class Embedding(Operator):
 
     def _row(self, tower: ImageTower, child: DecodeChild, row: dict[str, Any]) -> dict[str, Any]:
         call = {
-            "uri": row["uri"], "frame_pts": spread(row["frame_pts"], self.num_frames), "seek_pts": row["seek_pts"],
+            "uri": row["uri"],
+            "frame_pts": spread(row["frame_pts"], self.num_frames),
+            "seek_pts": row["seek_pts"],
             "size": decode_size(row["width_px"], row["height_px"], row["pixel_aspect"], tower.short_px),
         }
         try:

@@ -67,7 +67,8 @@ def open_clip_tower(model: str, weights: str | None, device: str) -> ImageTower:
     files = _open_clip_files(model, weights)
     try:
         loaded: Any = open_clip.create_model_from_pretrained(
-            model, pretrained=weights, precision="fp32", weights_only=True)
+            model, pretrained=weights, precision="fp32", weights_only=True
+        )
     except RuntimeError as error:
         raise ValueError(f"embedding: the weights of {model!r} do not load: {error}") from error
     network, preprocess = loaded
@@ -186,8 +187,13 @@ def _vision_model(folder: Path) -> tuple[Any, str]:
         config.vision_config.projection_dim = config.projection_dim
         config = config.vision_config
     network, loaded = model_class.from_pretrained(
-        folder, config=config, local_files_only=True, trust_remote_code=False,
-        dtype=torch.float32, output_loading_info=True)
+        folder,
+        config=config,
+        local_files_only=True,
+        trust_remote_code=False,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
     missing = sorted(loaded["missing_keys"])
     if missing:
         raise ValueError(f"embedding: {folder} lacks {len(missing)} weights of its {kind} model: {missing[:3]} ...")

@@ -84,8 +84,14 @@ class Measure(Operator):
 
     def _row(self, child: DecodeChild, row: dict[str, Any]) -> dict[str, Any]:
         keys = {name: row[name] for name in KEYS}
-        call = {"uri": row["uri"], **row["segment"], "is_first": row["segment_index"] == 0, "meters": self.meters,
-                "backend": self.backend, "threads": self.threads}
+        call = {
+            "uri": row["uri"],
+            **row["segment"],
+            "is_first": row["segment_index"] == 0,
+            "meters": self.meters,
+            "backend": self.backend,
+            "threads": self.threads,
+        }
         try:
             return keys | child.call("operators.measure:measure_segment", call, self.time_limit_s)
         except RowError as error:
@@ -181,8 +187,15 @@ class Track:
 
 
 def measure_segment(
-    uri: str, meters: Iterable[Meter], *, start_pts: int | None = None, end_pts: int | None = None,
-    seek_pts: int | None = None, is_first: bool = True, backend: str = "pyav", threads: int = 1,
+    uri: str,
+    meters: Iterable[Meter],
+    *,
+    start_pts: int | None = None,
+    end_pts: int | None = None,
+    seek_pts: int | None = None,
+    is_first: bool = True,
+    backend: str = "pyav",
+    threads: int = 1,
     clock: Clock | None = None,
 ) -> dict[str, Any]:
     """Decodes a segment and runs the meters. What the decode child does for `Measure`.
@@ -204,8 +217,9 @@ def measure_segment(
     frame_pts: list[int] = []
     frame_is_key: list[bool] = []
     next_pts = duration_pts = before = None
-    with open_segment(uri, start_pts=start_pts, end_pts=end_pts, seek_pts=seek_pts, backend=backend,
-                      threads=threads) as segment:
+    with open_segment(
+        uri, start_pts=start_pts, end_pts=end_pts, seek_pts=seek_pts, backend=backend, threads=threads
+    ) as segment:
         tracks = [Track(m, m.start(segment.info), segment.time_base, is_first, clock) for m in meters]
         for frame in segment:
             for track in tracks:
@@ -224,9 +238,14 @@ def measure_segment(
         last_duration = _last_duration(frame_pts, next_pts, duration_pts, fps, segment.time_base)
         num_ticks = frame_pts[-1] + last_duration - frame_pts[0]
         row = {
-            "backend": segment.backend, "backend_note": segment.backend_note, "frame_pts": frame_pts,
-            "frame_is_key": frame_is_key, "next_pts": next_pts, "last_duration_pts": last_duration,
-            "num_corrupt_frames": segment.num_corrupt_frames, "damage": segment.damage,
+            "backend": segment.backend,
+            "backend_note": segment.backend_note,
+            "frame_pts": frame_pts,
+            "frame_is_key": frame_is_key,
+            "next_pts": next_pts,
+            "last_duration_pts": last_duration,
+            "num_corrupt_frames": segment.num_corrupt_frames,
+            "damage": segment.damage,
             "decoded_s": float(num_ticks * segment.time_base) if fps else 0.0,
         }
     for track in tracks:

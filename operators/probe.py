@@ -23,16 +23,55 @@ from reelmill import ids, tables
 from reelmill.column import Column, arrow_schema
 
 LISTED = ("relpath", "uri", "size_bytes", "etag", "mtime_s", "title", "tags", "extra_json")
-MAX_INDEX_ENTRIES = 3_000_000       # 14 hours at 60 fps; beyond, the index is not walked in Python
-ENCRYPTED_TAGS = ("encv", "drmi")   # sample entries of ISO common encryption and of FairPlay
+MAX_INDEX_ENTRIES = 3_000_000  # 14 hours at 60 fps; beyond, the index is not walked in Python
+ENCRYPTED_TAGS = ("encv", "drmi")  # sample entries of ISO common encryption and of FairPlay
 
-PRIMARIES = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020",
-             10: "smpte428", 11: "smpte431", 12: "smpte432", 22: "ebu3213"}
-TRANSFERS = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear", 9: "log100",
-             10: "log316", 11: "iec61966-2-4", 12: "bt1361e", 13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12",
-             16: "smpte2084", 17: "smpte428", 18: "arib-std-b67"}
-MATRICES = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc",
-            10: "bt2020c", 11: "smpte2085", 12: "chroma-derived-nc", 13: "chroma-derived-c", 14: "ictcp"}
+PRIMARIES = {
+    1: "bt709",
+    4: "bt470m",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "film",
+    9: "bt2020",
+    10: "smpte428",
+    11: "smpte431",
+    12: "smpte432",
+    22: "ebu3213",
+}
+TRANSFERS = {
+    1: "bt709",
+    4: "gamma22",
+    5: "gamma28",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "linear",
+    9: "log100",
+    10: "log316",
+    11: "iec61966-2-4",
+    12: "bt1361e",
+    13: "iec61966-2-1",
+    14: "bt2020-10",
+    15: "bt2020-12",
+    16: "smpte2084",
+    17: "smpte428",
+    18: "arib-std-b67",
+}
+MATRICES = {
+    0: "gbr",
+    1: "bt709",
+    4: "fcc",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "ycgco",
+    9: "bt2020nc",
+    10: "bt2020c",
+    11: "smpte2085",
+    12: "chroma-derived-nc",
+    13: "chroma-derived-c",
+    14: "ictcp",
+}
 RANGES = {1: "limited", 2: "full"}
 
 
@@ -125,11 +164,28 @@ def _image_facts(uri: str, size: int) -> dict[str, Any]:
     rotation = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}.get(orientation, 0)
     shown = (width, height) if rotation % 180 == 0 else (height, width)
     return {
-        "media": "image", "container": name, "codec": name, "width_px": shown[0], "height_px": shown[1],
-        "coded_width_px": width, "coded_height_px": height, "rotation_deg": rotation, "pixel_aspect": 1.0,
-        "is_vfr": False, "num_frames": 1, "duration_s": 0.0, "time_base_num": 1, "time_base_den": 1, "start_pts": 0,
-        "bit_depth": 8, "chroma": "rgb", "hdr": "sdr", "is_interlaced": False, "num_audio_streams": 0,
-        "bits_per_pixel": 8 * size / (width * height), "segments": [_segment(0, None)],
+        "media": "image",
+        "container": name,
+        "codec": name,
+        "width_px": shown[0],
+        "height_px": shown[1],
+        "coded_width_px": width,
+        "coded_height_px": height,
+        "rotation_deg": rotation,
+        "pixel_aspect": 1.0,
+        "is_vfr": False,
+        "num_frames": 1,
+        "duration_s": 0.0,
+        "time_base_num": 1,
+        "time_base_den": 1,
+        "start_pts": 0,
+        "bit_depth": 8,
+        "chroma": "rgb",
+        "hdr": "sdr",
+        "is_interlaced": False,
+        "num_audio_streams": 0,
+        "bits_per_pixel": 8 * size / (width * height),
+        "segments": [_segment(0, None)],
     }
 
 
@@ -176,14 +232,17 @@ def _first_frame(media: Any) -> Any:
 
     encrypted = media.stream.codec_context.codec_tag.lower() in ENCRYPTED_TAGS
     if encrypted:
-        raise MediaError(f"{media.uri}: the video is encrypted (tag {media.stream.codec_context.codec_tag}); "
-                         "decrypt it first")
+        raise MediaError(
+            f"{media.uri}: the video is encrypted (tag {media.stream.codec_context.codec_tag}); decrypt it first"
+        )
     try:
         frame = next(iter_span(media, None, None), None)
     except FFmpegError as error:
         media.check_reads()
-        raise MediaError(f"{media.uri}: its first frame does not decode: {error}; the file is damaged, encrypted or "
-                         "cut off, copy it again") from error
+        raise MediaError(
+            f"{media.uri}: its first frame does not decode: {error}; the file is damaged, encrypted or "
+            "cut off, copy it again"
+        ) from error
     if frame is None:
         raise MediaError(f"{media.uri}: a header but no frame follows; the file is cut off, copy it again")
     return frame
@@ -199,9 +258,14 @@ def _picture_facts(frame: Any, stream: Any) -> dict[str, Any]:
     context = stream.codec_context
     transfer = _tag(frame.color_trc, context.color_trc)
     return {
-        "width_px": width, "height_px": height, "coded_width_px": frame.width, "coded_height_px": frame.height,
-        "rotation_deg": rotation, "pixel_aspect": aspect if rotation % 180 == 0 else 1 / aspect,
-        "bit_depth": frame.format.components[0].bits, "chroma": _chroma(frame.format),
+        "width_px": width,
+        "height_px": height,
+        "coded_width_px": frame.width,
+        "coded_height_px": frame.height,
+        "rotation_deg": rotation,
+        "pixel_aspect": aspect if rotation % 180 == 0 else 1 / aspect,
+        "bit_depth": frame.format.components[0].bits,
+        "chroma": _chroma(frame.format),
         "color_primaries": PRIMARIES.get(_tag(frame.color_primaries, context.color_primaries)),
         "color_transfer": TRANSFERS.get(transfer),
         "color_matrix": MATRICES.get(_tag(frame.colorspace, context.colorspace)),
@@ -241,8 +305,9 @@ def _duration_s(media: Any) -> float | None:
     return media.container.duration / 1e6 if media.container.duration else None
 
 
-def _bits_per_pixel(index: "Index", num_frames: int | None, bit_rate: float | None, rate: Fraction | None,
-                    pixels: int) -> float | None:
+def _bits_per_pixel(
+    index: "Index", num_frames: int | None, bit_rate: float | None, rate: Fraction | None, pixels: int
+) -> float | None:
     if index.num_bytes and num_frames:
         return 8 * index.num_bytes / (pixels * num_frames)
     return float(bit_rate / (float(rate) * pixels)) if bit_rate and rate else None
@@ -280,8 +345,9 @@ class Index:
         num_bytes = sum(size for _, _, size in times) or None
         return cls([t + delay for t, is_key, _ in times if is_key], len(times), num_bytes, is_vfr)
 
-    def segments(self, start_pts: int, duration_s: float | None, time_base: Fraction,
-                 segment_s: float) -> list[dict[str, Any]]:
+    def segments(
+        self, start_pts: int, duration_s: float | None, time_base: Fraction, segment_s: float
+    ) -> list[dict[str, Any]]:
         """Pieces of at least `segment_s`, borders on key frames; one piece if short or if the index has gaps."""
         if duration_s is None or duration_s <= segment_s or not self._covers(start_pts, duration_s, time_base):
             return [_segment(start_pts, None)]
@@ -290,7 +356,7 @@ class Index:
         borders = [start_pts]
         while (at := bisect_left(self.key_pts, borders[-1] + step)) < len(self.key_pts):
             if end - self.key_pts[at] < step // 2:
-                break           # a last piece shorter than half a segment stays with the one before
+                break  # a last piece shorter than half a segment stays with the one before
             borders.append(self.key_pts[at])
         return [_segment(a, b) for a, b in zip(borders, [*borders[1:], None], strict=True)]
 
@@ -306,9 +372,8 @@ def _load_cues(media: Any) -> None:
     try:
         media.container.seek(round((media.container.duration or 0) * 0.9), backward=True)
     except FFmpegError:
-        media.check_reads()     # a file without cues keeps its single segment
+        media.check_reads()  # a file without cues keeps its single segment
 
 
 def _segment(start_pts: int, end_pts: int | None) -> dict[str, Any]:
     return {"start_pts": start_pts, "end_pts": end_pts, "seek_pts": start_pts}
-

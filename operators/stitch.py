@@ -43,7 +43,7 @@ class SeriesIndex:
             offsets = np.concatenate([[0], np.cumsum(sizes)])
             self._lists[name] = chunk.flatten().to_numpy(zero_copy_only=False), offsets
         flat, offsets = self._lists[name]
-        return flat[offsets[row]:offsets[row + 1]]
+        return flat[offsets[row] : offsets[row + 1]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Stitched:
         for start, end in zip(starts, [*starts[1:], len(self.pts)], strict=True):
             part = self.index.values(name, self.row[start])
             num = end - start
-            values[start + 1:end] = part[1:num]
+            values[start + 1 : end] = part[1:num]
             if end < len(values) and self.follows[end]:
                 values[end] = part[num]
         return values
@@ -89,8 +89,10 @@ class Stitched:
             return self.pts, {column.name: self.frames(column.name) for column in meter.writes}
         pts_name = "frame_pts" if meter.rate_hz is None else f"{meter.name}_pts"
         rows = self.rows
-        joined = {name: _joined([self.index.values(name, row) for row in rows])
-                  for name in (pts_name, *(column.name for column in meter.writes))}
+        joined = {
+            name: _joined([self.index.values(name, row) for row in rows])
+            for name in (pts_name, *(column.name for column in meter.writes))
+        }
         return joined.pop(pts_name).astype(np.int64), joined
 
 
@@ -118,8 +120,14 @@ def stitch(index: SeriesIndex, source_id: str) -> Stitched:
         follows[-1][0] = before is not None and before == part[0]
         rows.append(np.full(len(part), row))
         before = next_pts
-    return Stitched(index, _joined(pts).astype(np.int64), _joined(ends).astype(np.int64), _joined(keys).astype(bool),
-                    _joined(follows).astype(bool), _joined(rows).astype(np.int64))
+    return Stitched(
+        index,
+        _joined(pts).astype(np.int64),
+        _joined(ends).astype(np.int64),
+        _joined(keys).astype(bool),
+        _joined(follows).astype(bool),
+        _joined(rows).astype(np.int64),
+    )
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

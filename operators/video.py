@@ -26,8 +26,13 @@ from reelmill.spans import SpanError, iter_span, read_image, read_span
 BACKENDS = ("pyav", "decord")
 
 
-def read_frames(uri: str, frame_pts: Sequence[int], seek_pts: int | None = None,
-                size: tuple[int, int] | None = None, threads: int = 1) -> np.ndarray:
+def read_frames(
+    uri: str,
+    frame_pts: Sequence[int],
+    seek_pts: int | None = None,
+    size: tuple[int, int] | None = None,
+    threads: int = 1,
+) -> np.ndarray:
     """The frames with these pts as uint8 RGB [T, H, W, 3], upright, HDR tone-mapped; run it in a decode child.
 
     Args:
@@ -48,20 +53,28 @@ class Segment(Protocol):
 
     info: StreamInfo
     time_base: Fraction
-    backend: str                    # pyav or decord: what really reads
-    backend_note: str | None        # why the wanted backend does not; null if it does
-    num_corrupt_frames: int         # frames of the segment that the decoder flagged
-    damage: str | None              # decoding error that ended the segment early; null if it came to its end
+    backend: str  # pyav or decord: what really reads
+    backend_note: str | None  # why the wanted backend does not; null if it does
+    num_corrupt_frames: int  # frames of the segment that the decoder flagged
+    damage: str | None  # decoding error that ended the segment early; null if it came to its end
 
     def __iter__(self) -> Iterator[Frame]: ...
     def close(self) -> None: ...
     def __enter__(self) -> "Segment": ...
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
-def open_segment(uri: str, *, start_pts: int | None = None, end_pts: int | None = None, seek_pts: int | None = None,
-                 backend: str = "pyav", threads: int = 1) -> Segment:
+def open_segment(
+    uri: str,
+    *,
+    start_pts: int | None = None,
+    end_pts: int | None = None,
+    seek_pts: int | None = None,
+    backend: str = "pyav",
+    threads: int = 1,
+) -> Segment:
     """Opens the frames of [start_pts, end_pts) of a source, plus the first frame after it (`frame.is_after`).
 
     Args:
@@ -102,8 +115,9 @@ class Closing:
     def __enter__(self) -> Any:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -112,8 +126,15 @@ class PyavSegment(Closing):
 
     backend = "pyav"
 
-    def __init__(self, uri: str, start_pts: int | None, end_pts: int | None, seek_pts: int | None, threads: int,
-                 backend_note: str | None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        start_pts: int | None,
+        end_pts: int | None,
+        seek_pts: int | None,
+        threads: int,
+        backend_note: str | None,
+    ) -> None:
         self.backend_note = backend_note
         self.num_corrupt_frames = 0
         self.damage: str | None = None
@@ -125,8 +146,10 @@ class PyavSegment(Closing):
         self._first = next(self._frames, None)
         if self._first is None:
             self.close()
-            raise RowError("bad_input", f"{uri}: no frame decodes from pts {start_pts}: "
-                                        f"{self.damage or 'the stream ends before it'}")
+            raise RowError(
+                "bad_input",
+                f"{uri}: no frame decodes from pts {start_pts}: {self.damage or 'the stream ends before it'}",
+            )
         self._geometry = geometry_of(self._first, float(stream.average_rate or stream.guessed_rate or 0))
         self.info = self._geometry.info
 
@@ -200,7 +223,7 @@ def media_errors(uri: str, passes: tuple[type[BaseException], ...] = ()) -> Iter
     except MemoryError as error:
         raise RowError("resource", f"{uri}: out of memory while decoding") from error
     except _native_errors() as error:
-        with media_errors(uri):     # the diagnosis reads the file once more
+        with media_errors(uri):  # the diagnosis reads the file once more
             kind, message = _diagnosis(uri, error)
         raise RowError(kind, message) from error
 
@@ -250,8 +273,10 @@ def _what_is_wrong(uri: str) -> str:
     if not head:
         return "the file is empty (0 bytes); copy it again or remove it"
     if head[4:8] == b"ftyp":
-        return ("an MP4/MOV whose index (moov) is missing or damaged, as after an interrupted recording or copy; "
-                "copy it again, or rebuild the index with a repair tool")
+        return (
+            "an MP4/MOV whose index (moov) is missing or damaged, as after an interrupted recording or copy; "
+            "copy it again, or rebuild the index with a repair tool"
+        )
     if all(byte in b"\t\r\n\f" or byte >= 32 for byte in head):
         return f"not media but text ({head[:24].decode(errors='replace')!r} ...); remove it or correct its suffix"
     return "not a media file, or damaged at its start; copy it again or remove it"

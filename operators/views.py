@@ -28,7 +28,7 @@ class Geometry:
 
     info: StreamInfo
     rotation_deg: int
-    yuv_to_bgr: np.ndarray          # float32 [3, 4]: 8-bit Y, U, V, 1 -> B, G, R
+    yuv_to_bgr: np.ndarray  # float32 [3, 4]: 8-bit Y, U, V, 1 -> B, G, R
 
     @property
     def tiny_size(self) -> tuple[int, int]:
@@ -53,8 +53,14 @@ def geometry_of(frame: Any, fps: float) -> Geometry:
     width, height = (frame.width, frame.height) if rotation % 180 == 0 else (frame.height, frame.width)
     shown = _planar(frame)
     full = is_full_range(shown)
-    info = StreamInfo(width_px=width, height_px=height, fps=fps, bit_depth=luma_depth(frame),
-                      is_full_range=full, hdr=hdr_of(frame.color_trc))
+    info = StreamInfo(
+        width_px=width,
+        height_px=height,
+        fps=fps,
+        bit_depth=luma_depth(frame),
+        is_full_range=full,
+        hdr=hdr_of(frame.color_trc),
+    )
     return Geometry(info, rotation, yuv_to_bgr(matrix_of(frame), full))
 
 
@@ -63,8 +69,13 @@ def yuv_to_bgr(matrix: int, full_range: bool) -> np.ndarray:
     kr, kb = MATRIX_WEIGHTS[matrix]
     kg = 1 - kr - kb
     y, c = (1.0, 1.0) if full_range else (255 / 219, 255 / 224)
-    rows = np.array([[y, 2 * (1 - kb) * c, 0], [y, -2 * (1 - kb) * kb / kg * c, -2 * (1 - kr) * kr / kg * c],
-                     [y, 0, 2 * (1 - kr) * c]])
+    rows = np.array(
+        [
+            [y, 2 * (1 - kb) * c, 0],
+            [y, -2 * (1 - kb) * kb / kg * c, -2 * (1 - kr) * kr / kg * c],
+            [y, 0, 2 * (1 - kr) * c],
+        ]
+    )
     black = np.array([0 if full_range else 16, 128, 128])
     return np.column_stack([rows, -rows @ black]).astype(np.float32)
 
@@ -73,8 +84,13 @@ def _planar(frame: Any) -> Any:
     """The frame itself if its luma is a plane of its own, else a 4:4:4 copy (packed, palette and RGB formats)."""
     if _PLANAR.match(frame.format.name):
         return frame
-    return frame.reformat(format="yuv444p", dst_colorspace="ITU709", dst_color_range="MPEG",
-                          src_color_range="JPEG" if is_full_range(frame) else "MPEG", threads=1)
+    return frame.reformat(
+        format="yuv444p",
+        dst_colorspace="ITU709",
+        dst_color_range="MPEG",
+        src_color_range="JPEG" if is_full_range(frame) else "MPEG",
+        threads=1,
+    )
 
 
 def luma_depth(frame: Any) -> int:
@@ -87,7 +103,7 @@ def plane_of(frame: Any, index: int, bit_depth: int) -> np.ndarray:
     plane = frame.planes[index]
     dtype = np.uint8 if bit_depth == 8 else np.uint16
     rows = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // np.dtype(dtype).itemsize)
-    return rows[:, :plane.width]
+    return rows[:, : plane.width]
 
 
 class Frame:
@@ -140,8 +156,10 @@ class Frame:
         import cv2
 
         size = self._geometry.coded(self._geometry.tiny_size)
-        planes = [self._eight_bit(cv2.resize(self._plane(i), size, interpolation=cv2.INTER_LINEAR))
-                  for i in range(min(len(self._source_planes()), 3))]
+        planes = [
+            self._eight_bit(cv2.resize(self._plane(i), size, interpolation=cv2.INTER_LINEAR))
+            for i in range(min(len(self._source_planes()), 3))
+        ]
         if len(planes) < 3:
             planes = [planes[0]] + [np.full_like(planes[0], 128)] * 2
         return self._turned(cv2.transform(cv2.merge(planes), self._geometry.yuv_to_bgr))
@@ -187,8 +205,16 @@ class RgbFrame(Frame):
 
     __slots__ = ("_rgb",)
 
-    def __init__(self, rgb_HWC: np.ndarray, geometry: Geometry, pts: int, *, duration_pts: int | None = None,
-                 is_key: bool = True, is_after: bool = False) -> None:
+    def __init__(
+        self,
+        rgb_HWC: np.ndarray,
+        geometry: Geometry,
+        pts: int,
+        *,
+        duration_pts: int | None = None,
+        is_key: bool = True,
+        is_after: bool = False,
+    ) -> None:
         self.pts, self.duration_pts = pts, duration_pts
         self.is_key, self.is_corrupt, self.is_after = is_key, False, is_after
         self._rgb, self._geometry = rgb_HWC, geometry

@@ -265,6 +265,8 @@ def _out(path: str) -> str:
 
 def _absolute(path: str | None) -> str | None:
     """Workers may run elsewhere: local paths are made absolute."""
+    if path is not None and not path.strip():
+        raise ValueError("--in is empty; name a directory, a glob, a manifest or an s3:// URI")
     return path if path is None or "://" in path else os.path.abspath(Path(path).expanduser())
 
 
@@ -277,6 +279,8 @@ def main() -> None:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     try:
         app(standalone_mode=True)
-    except (ValueError, FileNotFoundError, PermissionError) as error:
+    except BrokenPipeError:
+        raise SystemExit(141) from None  # as a shell says of a program whose reader has gone
+    except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None

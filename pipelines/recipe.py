@@ -127,7 +127,13 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: names the file, the path into the recipe, the value, and the nearest known key.
     """
     path = _find(name_or_path)
-    data = parse_yaml(path.read_text(encoding="utf-8"), path.name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"{path}: not text, so no recipe; give a YAML file or the name of a built-in recipe"
+        ) from error
+    data = parse_yaml(text, path.name)
     for override in overrides:
         apply_override(data, override)
     return parse_recipe(data, path.name)

@@ -14,6 +14,8 @@ What each setting guards against (Ray 2.60):
 
 import logging
 import os
+import signal
+import socket
 import sys
 import time
 import warnings
@@ -29,6 +31,7 @@ from pipelines.rounds import Receipt, StageJob, StageWorker, error_rows
 MAX_RESTARTS = 3
 STRIKES = 3  # how often a row may take its worker down, alone, before it becomes an error row
 NO_PROGRESS_S = 1800
+CONNECT_TIMEOUT_S = 10.0
 SPARE_CPUS = 2  # Ray Data needs free slots for its own tasks
 
 _QUIET_ENV = {
@@ -67,6 +70,7 @@ def cluster(
         import ray
         import ray.data
 
+    terminate = signal.getsignal(signal.SIGTERM)  # ray.init puts its own handler there
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if where == "local":
         with _native_stderr_to_null():
@@ -79,11 +83,25 @@ def cluster(
                 logging_level=logging.ERROR,
             )
     else:
+        _check_reachable(where)
         ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR)
+    if terminate is not None:
+        signal.signal(signal.SIGTERM, terminate)
     try:
         yield _wait_for(wait_for, say)
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ValueError if nothing answers at host:port; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ValueError(f"--address {address}: nothing answers there ({error})") from error
 
 
 @contextmanager

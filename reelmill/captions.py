@@ -56,8 +56,12 @@ class UnitCaptions:
         first, last = frame_pts[0], frame_pts[-1] + 1
         row = max(rows, key=lambda r: (_coverage(r, first, last), r["span_start_pts"] - r["span_end_pts"]))
         texts = {name: row[name] for name in CAPTION_TEXTS}
-        return {**texts, "caption_grounding": row["caption_grounding"], "captioner_id": row["captioner_id"],
-                "caption_coverage": _coverage(row, first, last)}
+        return {
+            **texts,
+            "caption_grounding": row["caption_grounding"],
+            "captioner_id": row["captioner_id"],
+            "caption_coverage": _coverage(row, first, last),
+        }
 
 
 def _coverage(row: dict[str, Any], first: int, last: int) -> float:

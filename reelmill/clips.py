@@ -45,10 +45,23 @@ class ClipDataset:
         ValueError: no such view or column.
     """
 
-    def __init__(self, root: str, version: str = "latest", *, where: Sequence[Filter] = (), columns: Sequence[str] = (),
-                 split: str | None = "train", tiers: Sequence[str] = ("train",), num_frames: int | None = None,
-                 size: int | None = None, source_root: str | None = None, rank: int = 0, world: int = 1, seed: int = 0,
-                 shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        root: str,
+        version: str = "latest",
+        *,
+        where: Sequence[Filter] = (),
+        columns: Sequence[str] = (),
+        split: str | None = "train",
+        tiers: Sequence[str] = ("train",),
+        num_frames: int | None = None,
+        size: int | None = None,
+        source_root: str | None = None,
+        rank: int = 0,
+        world: int = 1,
+        seed: int = 0,
+        shuffle: bool = True,
+    ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} is not in 0..{world - 1}")
         self.view = View.load(root, version)
@@ -84,8 +97,9 @@ class ClipDataset:
         chosen = [self.view.version, self.filters, self.seed, self.shuffle, self.num_frames, self.size]
         return fingerprint("clips", json.loads(json.dumps(chosen)))
 
-    def batches(self, batch_size: int, *, drop_last: bool = False, worker: int = 0,
-                num_workers: int = 1) -> Iterator[dict[str, Any]]:
+    def batches(
+        self, batch_size: int, *, drop_last: bool = False, worker: int = 0, num_workers: int = 1
+    ) -> Iterator[dict[str, Any]]:
         """Batches of this rank from the current position to the end of the epoch.
 
         A batch holds `frames_BTHWC` uint8 RGB, `frame_pts`, `clip_id`, `source_id`, `fps`, `cond`, `epoch`, `step`.
@@ -96,7 +110,7 @@ class ClipDataset:
         if batch_size > 1 and (self.num_frames is None or self.size is None):
             raise ValueError(f"batch_size is {batch_size}: give num_frames and size, or the clips do not stack")
         position = self.begin(batch_size)
-        order = self._order(position.epoch)[position.start.get("clips", 0):]
+        order = self._order(position.epoch)[position.start.get("clips", 0) :]
         assert position.step_samples is not None
         num_steps = -(-len(order) // position.step_samples) if not drop_last else len(order) // position.step_samples
         for step in range(position.step, num_steps):
@@ -122,8 +136,9 @@ class ClipDataset:
         """Goes on from `state`, under this world size and any batch size. Raises ValueError if it does not fit."""
         self.position = Position.from_state(state, self.view_hash)
 
-    def loader(self, batch_size: int, *, num_workers: int = 0, drop_last: bool = False,
-               **options: Any) -> "ShardLoader":
+    def loader(
+        self, batch_size: int, *, num_workers: int = 0, drop_last: bool = False, **options: Any
+    ) -> "ShardLoader":
         """A PyTorch DataLoader over `batches`. Needs torch."""
         from reelmill.torch_data import ShardLoader
 
@@ -168,8 +183,14 @@ class ClipDataset:
             top, left = (int(rng.integers(side - self.size + 1)) for side in frames_THWC.shape[1:3])
             frames_THWC = frames_THWC[:, top : top + self.size, left : left + self.size]
         cond = {name: row[name] for name in self.columns}
-        return {"frames_THWC": frames_THWC, "frame_pts": pts, "clip_id": row["clip_id"], "source_id": row["source_id"],
-                "fps": row["fps"], "cond": cond}
+        return {
+            "frames_THWC": frames_THWC,
+            "frame_pts": pts,
+            "clip_id": row["clip_id"],
+            "source_id": row["source_id"],
+            "fps": row["fps"],
+            "cond": cond,
+        }
 
     def _uri(self, row: dict[str, Any]) -> str:
         return row["uri"] if self.source_root is None else f"{self.source_root.rstrip('/')}/{row['relpath']}"

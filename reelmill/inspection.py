@@ -15,9 +15,17 @@ from reelmill.tokens import TokenizerSpec, shard_schema, unpack
 from reelmill.views import View, rows_of
 
 META = (
-    ("clip_id", pa.string()), ("url", pa.string()), ("frame_width", pa.int32()), ("frame_height", pa.int32()),
-    ("fps", pa.float64()), ("start_frame", pa.int64()), ("end_frame", pa.int64()), ("total_frames", pa.int64()),
-    ("start_time", pa.float64()), ("end_time", pa.float64()), ("duration", pa.float64()),
+    ("clip_id", pa.string()),
+    ("url", pa.string()),
+    ("frame_width", pa.int32()),
+    ("frame_height", pa.int32()),
+    ("fps", pa.float64()),
+    ("start_frame", pa.int64()),
+    ("end_frame", pa.int64()),
+    ("total_frames", pa.int64()),
+    ("start_time", pa.float64()),
+    ("end_time", pa.float64()),
+    ("duration", pa.float64()),
 )
 """UltraVideo's released columns that are facts; its model scores are other measures than ours and are not imitated."""
 
@@ -28,8 +36,10 @@ def info_lines(view: View) -> list[str]:
     lines = [f"{view.store.root}: view {view.version}, recipe {recipe}, {units} unit(s)"]
     for spec_id, spec in view.specs.items():
         counts = view.data["counts"][spec_id]
-        lines.append(f"spec {spec_id}: {spec.name} ({spec.family}, combine {spec.combine}, decodes by {spec.prefix}, "
-                     f"licence {spec.licence or 'not stated'})")
+        lines.append(
+            f"spec {spec_id}: {spec.name} ({spec.family}, combine {spec.combine}, decodes by {spec.prefix}, "
+            f"licence {spec.licence or 'not stated'})"
+        )
         lines.append(f"  {counts['rows']} rows in {counts['files']} files, {counts['bytes'] / 1e6:.1f} MB")
         lines += [f"  bucket {bucket}: {rows} rows" for bucket, rows in sorted(counts["buckets"].items())]
         for stream, k in spec.columns():
@@ -125,10 +135,16 @@ def _meta(table: pa.Table) -> dict[str, Any]:
     total = table.column("num_frames").to_pylist()
     first = [round(s * rate) if rate else 0 for s, rate in zip(start, fps, strict=True)]
     values = {
-        "clip_id": table.column("clip_id").to_pylist(), "url": table.column("relpath").to_pylist(),
-        "frame_width": table.column("width_px").to_pylist(), "frame_height": table.column("height_px").to_pylist(),
-        "fps": fps, "start_frame": first, "end_frame": [f + n for f, n in zip(first, total, strict=True)],
-        "total_frames": total, "start_time": start, "end_time": [s + d for s, d in zip(start, duration, strict=True)],
+        "clip_id": table.column("clip_id").to_pylist(),
+        "url": table.column("relpath").to_pylist(),
+        "frame_width": table.column("width_px").to_pylist(),
+        "frame_height": table.column("height_px").to_pylist(),
+        "fps": fps,
+        "start_frame": first,
+        "end_frame": [f + n for f, n in zip(first, total, strict=True)],
+        "total_frames": total,
+        "start_time": start,
+        "end_time": [s + d for s, d in zip(start, duration, strict=True)],
         "duration": duration,
     }
     return {name: pa.array(values[name], dtype) for name, dtype in META}

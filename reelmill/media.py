@@ -25,8 +25,10 @@ CACHE_BYTES = 32 * 1024 * 1024
 MAX_PIXELS = 16384 * 16384  # a header that claims more is taken for damage, before anything of that size is allocated
 
 # Demuxers that FFmpeg may choose: files of pictures in time. Not playlists, which open further files or addresses.
-FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,mxf,ogg,flv,asf,ivf,obu,av1,h264,hevc,"
-           "m4v,dv,gif,apng,nut,wtv,rm,yuv4mpegpipe,mp3,wav,flac,aac,caf")
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,mxf,ogg,flv,asf,ivf,obu,av1,h264,hevc,"
+    "m4v,dv,gif,apng,nut,wtv,rm,yuv4mpegpipe,mp3,wav,flac,aac,caf"
+)
 
 
 class MediaError(ValueError):
@@ -74,8 +76,8 @@ class RangeFile(io.RawIOBase):
         index, skip = divmod(self._position, BLOCK_BYTES)
         if self._position >= self._size or not len(target):
             return 0
-        piece = self._block(index)[skip:skip + len(target)]
-        target[:len(piece)] = piece
+        piece = self._block(index)[skip : skip + len(target)]
+        target[: len(piece)] = piece
         self._position += len(piece)
         return len(piece)
 
@@ -85,7 +87,7 @@ class RangeFile(io.RawIOBase):
         data = bytearray(left if size is None or size < 0 else min(size, left))
         view = memoryview(data)
         while view.nbytes:
-            view = view[self.readinto(view):]
+            view = view[self.readinto(view) :]
         return bytes(data)
 
     def _block(self, index: int) -> bytes:
@@ -107,7 +109,7 @@ class RangeFile(io.RawIOBase):
             self.failure = error
             raise
         for offset in range(0, len(data), BLOCK_BYTES):
-            self._blocks[index + offset // BLOCK_BYTES] = data[offset:offset + BLOCK_BYTES]
+            self._blocks[index + offset // BLOCK_BYTES] = data[offset : offset + BLOCK_BYTES]
         self._next_block = index + count
         while len(self._blocks) * BLOCK_BYTES > CACHE_BYTES:
             self._blocks.popitem(last=False)
@@ -187,12 +189,15 @@ class Media:
             raise MediaError(f"{self.uri}: no video stream (streams: {', '.join(kinds) or 'none'})")
         stream = streams[0]
         if stream.codec_context is None:
-            raise MediaError(f"{self.uri}: no decoder for its video stream; it is of an unknown codec, encrypted "
-                             "or damaged")
+            raise MediaError(
+                f"{self.uri}: no decoder for its video stream; it is of an unknown codec, encrypted or damaged"
+            )
         context = stream.codec_context
         if context.width * context.height > MAX_PIXELS:
-            raise MediaError(f"{self.uri}: the header claims frames of {context.width}x{context.height} pixels, "
-                             f"more than the limit of {MAX_PIXELS} pixels")
+            raise MediaError(
+                f"{self.uri}: the header claims frames of {context.width}x{context.height} pixels, "
+                f"more than the limit of {MAX_PIXELS} pixels"
+            )
         for other in self.container.streams:
             if other is not stream and other.index != stream.index:
                 other.discard = Discard.all
@@ -236,8 +241,9 @@ class Media:
     def __enter__(self) -> "Media":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -13,18 +13,19 @@ from typing import Any
 
 import numpy as np
 
-SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}     # AVColorSpace -> swscale's number; others: guessed
+SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # AVColorSpace -> swscale's number; others: guessed
 MATRIX_WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
-PQ, HLG = 16, 18                                              # AVColorTransferCharacteristic
-FULL_RANGE = 2                                                # AVColorRange
+PQ, HLG = 16, 18  # AVColorTransferCharacteristic
+FULL_RANGE = 2  # AVColorRange
 
-SDR_WHITE_NITS = 203.0      # BT.2408: diffuse white of HDR material
-PEAK_NITS = 1000.0          # brightest level kept apart; what lies above becomes white
+SDR_WHITE_NITS = 203.0  # BT.2408: diffuse white of HDR material
+PEAK_NITS = 1000.0  # brightest level kept apart; what lies above becomes white
 _GAMMA = 1 / 2.2
-_BT2020_TO_BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
-                            np.float32)                       # BT.2087
+_BT2020_TO_BT709 = np.array(
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
+)  # BT.2087
 _LUMA_709 = np.array([0.2126, 0.7152, 0.0722], np.float32)
-_ROWS_AT_ONCE = 128         # keeps the float copies of a 4K frame at a few MB
+_ROWS_AT_ONCE = 128  # keeps the float copies of a 4K frame at a few MB
 
 
 def matrix_of(frame: Any) -> int:
@@ -73,11 +74,22 @@ def _convert(frame: Any, height: int, width: int, pixel_format: str) -> np.ndarr
     from av.video.reformatter import Interpolation
 
     shrinks = height < frame.height or width < frame.width
-    flags = (Interpolation.AREA if shrinks else Interpolation.BILINEAR) | Interpolation.ACCURATE_RND \
-        | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
-    out = frame.reformat(width=width, height=height, format=pixel_format, interpolation=flags, threads=1,
-                         src_colorspace=matrix_of(frame), src_color_range=2 if is_full_range(frame) else 1,
-                         dst_color_range=2)
+    flags = (
+        (Interpolation.AREA if shrinks else Interpolation.BILINEAR)
+        | Interpolation.ACCURATE_RND
+        | Interpolation.FULL_CHR_H_INT
+        | Interpolation.BITEXACT
+    )
+    out = frame.reformat(
+        width=width,
+        height=height,
+        format=pixel_format,
+        interpolation=flags,
+        threads=1,
+        src_colorspace=matrix_of(frame),
+        src_color_range=2 if is_full_range(frame) else 1,
+        dst_color_range=2,
+    )
     return out.to_ndarray()
 
 
@@ -113,8 +125,8 @@ def tone_map(rgb_HWC: np.ndarray, transfer: int) -> np.ndarray:
     out_HWC = np.empty(rgb_HWC.shape, np.uint8)
     peak = PEAK_NITS / SDR_WHITE_NITS
     for top in range(0, len(rgb_HWC), _ROWS_AT_ONCE):
-        light = _linear_light(transfer)[rgb_HWC[top:top + _ROWS_AT_ONCE]] @ _BT2020_TO_BT709.T
+        light = _linear_light(transfer)[rgb_HWC[top : top + _ROWS_AT_ONCE]] @ _BT2020_TO_BT709.T
         luma = np.maximum(light @ _LUMA_709, 1e-6)[..., None]
         light *= (1 + luma / peak**2) / (1 + luma)
-        out_HWC[top:top + _ROWS_AT_ONCE] = _gamma_codes()[(light.clip(0, 1) * 4095 + 0.5).astype(np.uint16)]
+        out_HWC[top : top + _ROWS_AT_ONCE] = _gamma_codes()[(light.clip(0, 1) * 4095 + 0.5).astype(np.uint16)]
     return out_HWC

@@ -35,8 +35,10 @@ class Position:
     def from_state(state: dict[str, Any], view_hash: str) -> "Position":
         """Raises ValueError if the state belongs to another view, selection of rows or seed."""
         if state["view_hash"] != view_hash:
-            raise ValueError(f"state of order {state['view_hash']} does not fit this data set's order {view_hash}: "
-                             "the view, spec, filters, buckets, seed or shuffling differ")
+            raise ValueError(
+                f"state of order {state['view_hash']} does not fit this data set's order {view_hash}: "
+                "the view, spec, filters, buckets, seed or shuffling differ"
+            )
         return Position(**{key: value for key, value in state.items() if key != "view_hash"})
 
 

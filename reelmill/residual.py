@@ -78,12 +78,20 @@ class ResidualCodebook:
     def to_bytes(self) -> bytes:
         """An .npz file, compressed, without pickles."""
         sink = io.BytesIO()
-        meta = {"forward_shift": self.forward_shift, "inverse_shift": self.inverse_shift,
-                "reduces": list(self.reduces), "config": self.config}
+        meta = {
+            "forward_shift": self.forward_shift,
+            "inverse_shift": self.inverse_shift,
+            "reduces": list(self.reduces),
+            "config": self.config,
+        }
         np.savez_compressed(
-            sink, allow_pickle=False, forward_PC=self.forward_PC, inverse_CP=self.inverse_CP,
+            sink,
+            allow_pickle=False,
+            forward_PC=self.forward_PC,
+            inverse_CP=self.inverse_CP,
             meta=np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8),
-            **{f"codes_{k}": codes for k, codes in enumerate(self.codes)})
+            **{f"codes_{k}": codes for k, codes in enumerate(self.codes)},
+        )
         return sink.getvalue()
 
     @staticmethod
@@ -93,8 +101,15 @@ class ResidualCodebook:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 meta = json.loads(arrays["meta"].tobytes())
                 codes = tuple(arrays[f"codes_{k}"] for k in range(len(meta["reduces"])))
-                book = ResidualCodebook(arrays["forward_PC"], arrays["inverse_CP"], meta["forward_shift"],
-                                        meta["inverse_shift"], codes, tuple(meta["reduces"]), meta["config"])
+                book = ResidualCodebook(
+                    arrays["forward_PC"],
+                    arrays["inverse_CP"],
+                    meta["forward_shift"],
+                    meta["inverse_shift"],
+                    codes,
+                    tuple(meta["reduces"]),
+                    meta["config"],
+                )
         except (KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"not a codebook of a linear residual tokenizer: {error!r}") from error
         book.check()
@@ -117,8 +132,9 @@ class ResidualDecoder:
         """Code vectors float32 [t, h, w, C] of one scale's ids."""
         return self.codes[scale][ids_thw]
 
-    def accumulate(self, ids: Sequence[np.ndarray], upto_scale: int | None = None,
-                   size: tuple[int, int] | None = None) -> np.ndarray:
+    def accumulate(
+        self, ids: Sequence[np.ndarray], upto_scale: int | None = None, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
         """Sum of the scales' codes on the finest grid: the decoder's input, float32 [T, H, W, C].
 
         Args:
@@ -133,8 +149,9 @@ class ResidualDecoder:
             size = coarse[1] * by, coarse[2] * by
         return np.stack([self._accumulate_slice([i[t] for i in ids], size) for t in range(ids[0].shape[0])])
 
-    def decode(self, ids: Sequence[np.ndarray], upto_scale: int | None = None,
-               size: tuple[int, int] | None = None) -> np.ndarray:
+    def decode(
+        self, ids: Sequence[np.ndarray], upto_scale: int | None = None, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
         """Frames uint8 [1 + 4 n, 8 H, 8 W, 3] of ids over 1 + n latent frames. Arguments as in `accumulate`."""
         latents_THWC = self.accumulate(ids, upto_scale, size)
         slices = [self.pixels(latent_HWC) for latent_HWC in latents_THWC]
@@ -148,7 +165,7 @@ class ResidualDecoder:
         for top in range(0, h, step):
             band = latent_HWC[top : top + step]
             values = band.reshape(-1, c) @ self._inverse_CP
-            values *= FLOAT(2.0 ** -self.codebook.inverse_shift)
+            values *= FLOAT(2.0**-self.codebook.inverse_shift)
             values += FLOAT(128)
             np.clip(np.rint(values, out=values), 0, 255, out=values)
             rows = band.shape[0]
@@ -186,8 +203,10 @@ def downsample(latent_HWC: np.ndarray, by: int) -> np.ndarray:
         return latent_HWC
     rows, columns = (np.arange(0, size, by) for size in latent_HWC.shape[:2])
     sums = np.add.reduceat(np.add.reduceat(latent_HWC, rows, axis=0), columns, axis=1)
-    heights, widths = (np.minimum(edges + by, size) - edges for edges, size in
-                       ((rows, latent_HWC.shape[0]), (columns, latent_HWC.shape[1])))
+    heights, widths = (
+        np.minimum(edges + by, size) - edges
+        for edges, size in ((rows, latent_HWC.shape[0]), (columns, latent_HWC.shape[1]))
+    )
     return np.rint(sums / (heights[:, None, None] * widths[:, None]).astype(FLOAT))
 
 

@@ -67,11 +67,26 @@ class ShardDataset:
         ValueError: no such view, spec, column or bucket.
     """
 
-    def __init__(self, root: str, version: str = "latest", *, spec: str | None = None, where: Sequence[Filter] = (),
-                 columns: Sequence[str] = (), scales: int | None = None, split: str | None = "train",
-                 tiers: Sequence[str] = ("train",), buckets: Sequence[str] | None = None, captioner: str | None = None,
-                 rank: int = 0, world: int = 1, seed: int = 0, shuffle: bool = True, shuffle_groups: int = 8,
-                 cache_bytes: int = 256_000_000) -> None:
+    def __init__(
+        self,
+        root: str,
+        version: str = "latest",
+        *,
+        spec: str | None = None,
+        where: Sequence[Filter] = (),
+        columns: Sequence[str] = (),
+        scales: int | None = None,
+        split: str | None = "train",
+        tiers: Sequence[str] = ("train",),
+        buckets: Sequence[str] | None = None,
+        captioner: str | None = None,
+        rank: int = 0,
+        world: int = 1,
+        seed: int = 0,
+        shuffle: bool = True,
+        shuffle_groups: int = 8,
+        cache_bytes: int = 256_000_000,
+    ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} is not in 0..{world - 1}")
         self.view = View.load(root, version)
@@ -106,8 +121,15 @@ class ShardDataset:
     @property
     def view_hash(self) -> str:
         """Over everything that decides which samples come in which order, but not who reads them."""
-        chosen = [self.view.version, self.spec_id, self.filters, self.buckets, self.seed, self.shuffle,
-                  self.shuffle_groups]
+        chosen = [
+            self.view.version,
+            self.spec_id,
+            self.filters,
+            self.buckets,
+            self.seed,
+            self.shuffle,
+            self.shuffle_groups,
+        ]
         return fingerprint("order", json.loads(json.dumps(chosen)))
 
     @property
@@ -117,8 +139,9 @@ class ShardDataset:
 
     # --- order -------------------------------------------------------------------------------------------------
 
-    def batches(self, batch_size: int, *, drop_last: bool = False, worker: int = 0,
-                num_workers: int = 1) -> Iterator[dict[str, Any]]:
+    def batches(
+        self, batch_size: int, *, drop_last: bool = False, worker: int = 0, num_workers: int = 1
+    ) -> Iterator[dict[str, Any]]:
         """Batches of this rank from the current position to the end of the epoch; each of one bucket.
 
         A batch holds `tokens_<stream>_s<k>` [B, t, h, w(, g)], `clip_id`, `window_index`, `texts` (ten caption texts
@@ -166,7 +189,7 @@ class ShardDataset:
         assert position.step_samples is not None
         steps: list[tuple[str, np.ndarray]] = []
         for bucket in sorted(self._index.groups_of):
-            order = self._order(bucket, position.epoch)[position.start.get(bucket, 0):]
+            order = self._order(bucket, position.epoch)[position.start.get(bucket, 0) :]
             cuts = range(0, len(order), position.step_samples)
             steps += [(bucket, order[at : at + position.step_samples]) for at in cuts]
         what = f"steps {position.step_samples} {sorted(position.start.items())}"
@@ -201,8 +224,9 @@ class ShardDataset:
         """
         self.position = Position.from_state(state, self.view_hash)
 
-    def loader(self, batch_size: int, *, num_workers: int = 0, drop_last: bool = False,
-               **options: Any) -> "ShardLoader":
+    def loader(
+        self, batch_size: int, *, num_workers: int = 0, drop_last: bool = False, **options: Any
+    ) -> "ShardLoader":
         """A PyTorch DataLoader over `batches`, with `state_dict` of what the training loop has taken. Needs torch."""
         from reelmill.torch_data import ShardLoader
 

@@ -18,8 +18,21 @@ from reelmill.media import Media, MediaError, is_image, open_bytes, open_media
 from reelmill.pixels import frame_rgb, hdr_of, rotation_of, tone_map, upright
 from reelmill.stills import read_image
 
-__all__ = ["Media", "MediaError", "SpanError", "frame_rgb", "hdr_of", "iter_frames", "iter_span", "open_media",
-           "read_image", "read_span", "rotation_of", "tone_map", "upright"]
+__all__ = [
+    "Media",
+    "MediaError",
+    "SpanError",
+    "frame_rgb",
+    "hdr_of",
+    "iter_frames",
+    "iter_span",
+    "open_media",
+    "read_image",
+    "read_span",
+    "rotation_of",
+    "tone_map",
+    "upright",
+]
 
 
 class SpanError(ValueError):
@@ -30,8 +43,14 @@ class _TooLate(Exception):
     """A seek landed behind the wanted frame; the next try starts earlier."""
 
 
-def read_span(uri: str | Path, frame_pts: Sequence[int], seek_pts: int | None = None, *,
-              size: tuple[int, int] | None = None, threads: int = 1) -> np.ndarray:
+def read_span(
+    uri: str | Path,
+    frame_pts: Sequence[int],
+    seek_pts: int | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    threads: int = 1,
+) -> np.ndarray:
     """The frames with the given pts as uint8 RGB [T, H, W, 3], upright, HDR tone-mapped.
 
     Args:
@@ -63,8 +82,10 @@ def _stacked(frames: Iterator[np.ndarray], wanted: Sequence[int], uri: str) -> n
     frames_THWC[0] = first_HWC
     for index, rgb_HWC in enumerate(frames, 1):
         if rgb_HWC.shape != first_HWC.shape:
-            raise SpanError(f"{uri}: the frame size changes at pts {wanted[index]} from "
-                            f"{first_HWC.shape[1]}x{first_HWC.shape[0]} to {rgb_HWC.shape[1]}x{rgb_HWC.shape[0]}")
+            raise SpanError(
+                f"{uri}: the frame size changes at pts {wanted[index]} from "
+                f"{first_HWC.shape[1]}x{first_HWC.shape[0]} to {rgb_HWC.shape[1]}x{rgb_HWC.shape[0]}"
+            )
         frames_THWC[index] = rgb_HWC
     return frames_THWC
 
@@ -88,8 +109,10 @@ def iter_frames(media: Media, frame_pts: Sequence[int], seek_pts: int | None = N
                 done += 1
             if done == len(wanted):
                 return
-    raise SpanError(f"{media.uri}: no frame with pts {wanted[done]} (time base {media.stream.time_base}); "
-                    f"{found[-1] if found else 'the stream ends before it'}")
+    raise SpanError(
+        f"{media.uri}: no frame with pts {wanted[done]} (time base {media.stream.time_base}); "
+        f"{found[-1] if found else 'the stream ends before it'}"
+    )
 
 
 def iter_span(media: Media, start_pts: int | None, end_pts: int | None, seek_pts: int | None = None) -> Iterator[Any]:
@@ -111,8 +134,10 @@ def iter_span(media: Media, start_pts: int | None, end_pts: int | None, seek_pts
                 if start_pts is not None and frame.pts < start_pts:
                     continue
                 if previous is not None and frame.pts <= previous:
-                    raise SpanError(f"{media.uri}: pts {frame.pts} follows {previous}; the container stores no usable "
-                                    "presentation times, remux or re-encode the file")
+                    raise SpanError(
+                        f"{media.uri}: pts {frame.pts} follows {previous}; the container stores no usable "
+                        "presentation times, remux or re-encode the file"
+                    )
                 previous = frame.pts
                 yield frame
                 if end_pts is not None and frame.pts >= end_pts:

@@ -72,8 +72,10 @@ def open_image(uri: str | Path) -> "Iterator[Image.Image]":
         try:
             with _opened(file) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise MediaError(f"{uri}: image of {image.width}x{image.height} pixels, more than the limit of "
-                                     f"{MAX_PIXELS} pixels")
+                    raise MediaError(
+                        f"{uri}: image of {image.width}x{image.height} pixels, more than the limit of "
+                        f"{MAX_PIXELS} pixels"
+                    )
                 yield image
         except UnidentifiedImageError as error:
             raise MediaError(f"{uri}: not a readable image; copy it again or remove it") from error

@@ -115,8 +115,9 @@ class Stream:
             return self.groups * float(self.bits or 0)
         return self.groups * 8.0 * self.dtype(scale).itemsize
 
-    def shape(self, scale: int, time: TimeRule, frames: int, height_px: int,
-              width_px: int) -> tuple[int, int, int, int]:
+    def shape(
+        self, scale: int, time: TimeRule, frames: int, height_px: int, width_px: int
+    ) -> tuple[int, int, int, int]:
         """(t, h, w, values per position) of a window."""
         finest = (time.latent_frames(frames, self.stride[0]), height_px // self.stride[1], width_px // self.stride[2])
         per_group = -(-(self.bits or 0) // 8) if self.kind == "bits" else 1

@@ -29,8 +29,20 @@ from reelmill.streams import Scale, Stream, one_of, pack, unpack
 from reelmill.tables import SHARD_KEYS
 
 __all__ = [
-    "InputRule", "Plan", "PlannedBucket", "ResidualDecoder", "Scale", "Stream", "TimeRule", "TokenizerSpec", "pack",
-    "payload_columns", "shard_columns", "shard_schema", "spec_of_schema", "unpack",
+    "InputRule",
+    "Plan",
+    "PlannedBucket",
+    "ResidualDecoder",
+    "Scale",
+    "Stream",
+    "TimeRule",
+    "TokenizerSpec",
+    "pack",
+    "payload_columns",
+    "shard_columns",
+    "shard_schema",
+    "spec_of_schema",
+    "unpack",
 ]
 
 SPEC_KEY = "reelmill.spec"
@@ -201,8 +213,13 @@ def payload_columns(spec: TokenizerSpec) -> tuple[Column, ...]:
         name = stream.column(k)
         what = f"{stream.dtype(k).name} little-endian, axes {stream.axes}, stream {stream.name}, scale {k}"
         columns.append(Column(name, pa.large_binary(), f"{stream.kind} as {what}"))
-        columns.append(Column(f"grid_{name.split('_', 1)[1]}", pa.list_(pa.int32(), 4),
-                              f"positions t, h, w and values per position of {name}"))
+        columns.append(
+            Column(
+                f"grid_{name.split('_', 1)[1]}",
+                pa.list_(pa.int32(), 4),
+                f"positions t, h, w and values per position of {name}",
+            )
+        )
     return tuple(columns)
 
 

@@ -17,8 +17,9 @@ class Readable(Protocol):
     view: Any
     position: Any
 
-    def batches(self, batch_size: int, *, drop_last: bool, worker: int,
-                num_workers: int) -> Iterator[dict[str, Any]]: ...
+    def batches(
+        self, batch_size: int, *, drop_last: bool, worker: int, num_workers: int
+    ) -> Iterator[dict[str, Any]]: ...
 
     def next_epoch(self) -> None: ...
 
@@ -56,15 +57,17 @@ class ShardLoader:
         ValueError: `persistent_workers`.
     """
 
-    def __init__(self, dataset: Readable, batch_size: int, *, num_workers: int = 0, drop_last: bool = False,
-                 **options: Any) -> None:
+    def __init__(
+        self, dataset: Readable, batch_size: int, *, num_workers: int = 0, drop_last: bool = False, **options: Any
+    ) -> None:
         if options.get("persistent_workers"):
             raise ValueError("persistent_workers keeps copies that do not see load_state_dict; leave it off")
         self.dataset, self.batch_size = dataset, batch_size
         if num_workers and is_s3(dataset.view.store.root):
             options.setdefault("multiprocessing_context", "spawn")
-        self._loader = DataLoader(BatchStream(dataset, batch_size, drop_last), batch_size=None, num_workers=num_workers,
-                                  **options)
+        self._loader = DataLoader(
+            BatchStream(dataset, batch_size, drop_last), batch_size=None, num_workers=num_workers, **options
+        )
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self.dataset.begin(self.batch_size)

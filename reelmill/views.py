@@ -68,8 +68,10 @@ class View:
         if wanted is None and len(self.specs) == 1:
             return next(iter(self.specs))
         if wanted not in self.specs:
-            raise ValueError(f"view {self.version} has the specs {', '.join(self.specs) or 'none'}; name one of them"
-                             + (f", not {wanted!r}" if wanted else ""))
+            raise ValueError(
+                f"view {self.version} has the specs {', '.join(self.specs) or 'none'}; name one of them"
+                + (f", not {wanted!r}" if wanted else "")
+            )
         return wanted
 
     def shards(self, spec_id: str) -> list[dict[str, Any]]:

@@ -27,12 +27,20 @@ def source_row(path: Path, *, segment_s: float | None = None) -> dict[str, Any]:
         for key in keys:
             if not kept or (step is not None and key - kept[-1] >= step):
                 kept.append(key)
-        segments = [{"start_pts": start, "end_pts": end, "seek_pts": start}
-                    for start, end in zip(kept, [*kept[1:], None], strict=True)]
+        segments = [
+            {"start_pts": start, "end_pts": end, "seek_pts": start}
+            for start, end in zip(kept, [*kept[1:], None], strict=True)
+        ]
         return {
-            "source_id": source_id(path.name, path.stat().st_size, b"", b""), "uri": str(path), "media": "video",
-            "width_px": video.width, "height_px": video.height, "fps": float(video.average_rate or 0), "hdr": "sdr",
-            "time_base_num": video.time_base.numerator, "time_base_den": video.time_base.denominator,
+            "source_id": source_id(path.name, path.stat().st_size, b"", b""),
+            "uri": str(path),
+            "media": "video",
+            "width_px": video.width,
+            "height_px": video.height,
+            "fps": float(video.average_rate or 0),
+            "hdr": "sdr",
+            "time_base_num": video.time_base.numerator,
+            "time_base_den": video.time_base.denominator,
             "segments": segments,
         }
 

@@ -31,15 +31,35 @@ def series_of(sources: dict[str, list[dict[str, Any]]]) -> tuple[pa.Table, pa.Ta
     facts, rows = [], []
     for source_id, parts in sources.items():
         starts = [part["frame_pts"][0] for part in parts]
-        facts.append({"source_id": source_id, "media": "video", "time_base_num": 1, "time_base_den": 10,
-                      "width_px": 3840, "height_px": 2160, "codec": "h264", "hdr": "sdr", "bits_per_pixel": 0.07,
-                      "segments": [{"start_pts": start, "end_pts": None, "seek_pts": start} for start in starts]})
+        facts.append(
+            {
+                "source_id": source_id,
+                "media": "video",
+                "time_base_num": 1,
+                "time_base_den": 10,
+                "width_px": 3840,
+                "height_px": 2160,
+                "codec": "h264",
+                "hdr": "sdr",
+                "bits_per_pixel": 0.07,
+                "segments": [{"start_pts": start, "end_pts": None, "seek_pts": start} for start in starts],
+            }
+        )
         for number, part in enumerate(parts):
             num = len(part["frame_pts"]) + (part.get("next_pts") is not None)
             quiet = {name: [None, *[1.0] * (num - 1)] for name in (*CONTENT, "freeze_absdiff")}
             keys = [True] + [False] * (len(part["frame_pts"]) - 1)
-            rows.append({"source_id": source_id, "segment_index": number, "frame_is_key": keys, "last_duration_pts": 1,
-                         "num_corrupt_frames": 0} | quiet | part)
+            rows.append(
+                {
+                    "source_id": source_id,
+                    "segment_index": number,
+                    "frame_is_key": keys,
+                    "last_duration_pts": 1,
+                    "num_corrupt_frames": 0,
+                }
+                | quiet
+                | part
+            )
     return source_table(facts), pa.Table.from_pylist(rows, schema=arrow_schema(Measure(meters=METERS_USED).writes))
 
 
@@ -60,8 +80,12 @@ def cut_at(frame: int, num: int) -> dict[str, list[float | None]]:
 
 def test_samples_belong_to_the_clip_that_they_lie_in() -> None:
     pts = list(range(40))
-    part = {"frame_pts": pts, **cut_at(20, 40), "exposure_pts": [0, 5, 10, 15, 20, 25, 30, 35],
-            **{name: [float(i) for i in range(8)] for name in EXPOSURE}}
+    part = {
+        "frame_pts": pts,
+        **cut_at(20, 40),
+        "exposure_pts": [0, 5, 10, 15, 20, 25, 30, 35],
+        **{name: [float(i) for i in range(8)] for name in EXPOSURE},
+    }
     first, second = scored(series_of({"a" * 32: [part]}))
     assert first["exposure_clipped_share_samples"] == [0, 1, 2, 3]
     assert second["exposure_clipped_share_samples"] == [4, 5, 6, 7]
@@ -72,8 +96,13 @@ def test_a_pair_across_a_cut_counts_for_no_clip() -> None:
     freeze = [None, *[5.0] * 39]
     freeze[20] = 200.0
     freeze[1] = freeze[39] = 0.0
-    part = {"frame_pts": list(range(40)), **cut_at(20, 40), "freeze_absdiff": freeze,
-            "motion_pts": [3, 20, 23], **{name: [1.0, 100.0, 3.0] for name in MOTION}}
+    part = {
+        "frame_pts": list(range(40)),
+        **cut_at(20, 40),
+        "freeze_absdiff": freeze,
+        "motion_pts": [3, 20, 23],
+        **{name: [1.0, 100.0, 3.0] for name in MOTION},
+    }
     first, second = scored(series_of({"a" * 32: [part]}))
     assert first["freeze_share"] == pytest.approx(1 / 19)
     assert second["freeze_share"] == pytest.approx(1 / 19)
@@ -82,10 +111,22 @@ def test_a_pair_across_a_cut_counts_for_no_clip() -> None:
 
 
 def test_segments_are_joined_and_unmeasured_is_null() -> None:
-    one = {"frame_pts": list(range(20)), "next_pts": 20, "motion_pts": [5, 10, 15, 20],
-           **{name: [1.0, 2.0, None, 4.0] for name in MOTION}, "exposure_pts": [], **{name: [] for name in EXPOSURE}}
-    two = {"frame_pts": list(range(20, 40)), "motion_pts": [25], **{name: [6.0] for name in MOTION},
-           "exposure_pts": [], **{name: [] for name in EXPOSURE}, "num_corrupt_frames": 2}
+    one = {
+        "frame_pts": list(range(20)),
+        "next_pts": 20,
+        "motion_pts": [5, 10, 15, 20],
+        **{name: [1.0, 2.0, None, 4.0] for name in MOTION},
+        "exposure_pts": [],
+        **{name: [] for name in EXPOSURE},
+    }
+    two = {
+        "frame_pts": list(range(20, 40)),
+        "motion_pts": [25],
+        **{name: [6.0] for name in MOTION},
+        "exposure_pts": [],
+        **{name: [] for name in EXPOSURE},
+        "num_corrupt_frames": 2,
+    }
     (row,) = scored(series_of({"a" * 32: [one, two]}))
     assert row["motion_speed_mean"] == pytest.approx((1 + 2 + 4 + 6) / 4)
     assert row["camera_pan_median"] == 3.0
@@ -128,8 +169,11 @@ def test_group_statistics_equal_numpy() -> None:
     groups = Groups(values, clip, 41)
     expected = [values[(clip == k) & ~np.isnan(values)].astype(np.float64) for k in range(41)]
     for ours, numpys in (
-        (groups.mean(), np.mean), (groups.quantile(0.5), np.median), (groups.quantile(0), np.min),
-        (groups.quantile(1), np.max), (groups.quantile(0.95), lambda v: np.quantile(v, 0.95)),
+        (groups.mean(), np.mean),
+        (groups.quantile(0.5), np.median),
+        (groups.quantile(0), np.min),
+        (groups.quantile(1), np.max),
+        (groups.quantile(0.95), lambda v: np.quantile(v, 0.95)),
         (groups.share(lambda v: v < 0), lambda v: np.mean(v < 0)),
         (groups.spread(), lambda v: 1.4826 * np.median(np.abs(v - np.median(v)))),
     ):
@@ -153,9 +197,14 @@ def test_ten_thousand_clips_in_seconds() -> None:
     scores = [None, *[1.0] * (frames - 1)]
     for cut in range(30, frames, 30):
         scores[cut] = 90.0
-    part = {"frame_pts": list(range(frames)), **dict.fromkeys(CONTENT, scores),
-            "motion_pts": list(range(3, frames, 5)), **{name: [0.5] * 120 for name in MOTION},
-            "exposure_pts": list(range(0, frames, 5)), **{name: [0.5] * 120 for name in EXPOSURE}}
+    part = {
+        "frame_pts": list(range(frames)),
+        **dict.fromkeys(CONTENT, scores),
+        "motion_pts": list(range(3, frames, 5)),
+        **{name: [0.5] * 120 for name in MOTION},
+        "exposure_pts": list(range(0, frames, 5)),
+        **{name: [0.5] * 120 for name in EXPOSURE},
+    }
     sources, series = series_of({f"{i:032x}": [part] for i in range(500)})
     start = time.process_time()
     clips = cut_clips(sources, series, CutConfig(), SplitConfig())

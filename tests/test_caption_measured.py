@@ -17,13 +17,33 @@ from reelmill.tables import CAPTION_TEXTS
 ENGINE = MeasuredEngine()
 NOTHING = dict.fromkeys(column.name for column in ENGINE.reads)
 TRIPOD = NOTHING | {
-    "media": "video", "width_px": 3840, "height_px": 2160, "pixel_aspect": 1.0, "duration_s": 4.0, "fps": 29.97003,
-    "hdr": "sdr", "camera_pan_median": 0.001, "camera_tilt_median": -0.0003, "camera_zoom_median": 0.0,
-    "camera_roll_median": 0.05, "camera_shake": 0.002, "camera_pan_spread": 0.001, "camera_tilt_spread": 0.001,
-    "camera_zoom_spread": 0.001, "camera_roll_spread": 0.1, "camera_inlier_share_mean": 0.93, "motion_speed_mean": 0.04,
-    "freeze_share": 0.0, "exposure_luma_mean": 0.71, "color_luma_p05_mean": 0.13, "color_luma_p95_mean": 0.96,
-    "exposure_bright_share_mean": 0.062, "exposure_dark_share_mean": 0.004, "color_chroma_mean": 0.12,
-    "grey_variance_max": 300.0, "sharpness_laplacian_1080_median": 640.0,
+    "media": "video",
+    "width_px": 3840,
+    "height_px": 2160,
+    "pixel_aspect": 1.0,
+    "duration_s": 4.0,
+    "fps": 29.97003,
+    "hdr": "sdr",
+    "camera_pan_median": 0.001,
+    "camera_tilt_median": -0.0003,
+    "camera_zoom_median": 0.0,
+    "camera_roll_median": 0.05,
+    "camera_shake": 0.002,
+    "camera_pan_spread": 0.001,
+    "camera_tilt_spread": 0.001,
+    "camera_zoom_spread": 0.001,
+    "camera_roll_spread": 0.1,
+    "camera_inlier_share_mean": 0.93,
+    "motion_speed_mean": 0.04,
+    "freeze_share": 0.0,
+    "exposure_luma_mean": 0.71,
+    "color_luma_p05_mean": 0.13,
+    "color_luma_p95_mean": 0.96,
+    "exposure_bright_share_mean": 0.062,
+    "exposure_dark_share_mean": 0.004,
+    "color_chroma_mean": 0.12,
+    "grey_variance_max": 300.0,
+    "sharpness_laplacian_1080_median": 640.0,
 }
 
 # Values on both sides of every bound, and two in each range to change the number as well.
@@ -89,70 +109,103 @@ def test_a_tripod_shot_in_full():
     assert caption(TRIPOD | {"title": "Harbour at dawn", "tags": ["sea", "fishing boats"]}).texts.by_column() == {
         "Brief Description": "“Harbour at dawn”: a bright landscape clip of 4 seconds with a static camera.",
         "Detailed Description": "The source is titled “Harbour at dawn”. "
-                                "The source is tagged “sea” and “fishing boats”.",
+        "The source is tagged “sea” and “fishing boats”.",
         "Background": None,
         "Theme Description": "The source is tagged “sea” and “fishing boats”.",
         "Style": "The picture has moderate colour, with a mean chroma of about 12% of full scale. The picture is in "
-                 "standard dynamic range. The picture shows much fine detail or grain.",
+        "standard dynamic range. The picture shows much fine detail or grain.",
         "Shot Type": "The frame is landscape, 3840 by 2160 pixels (4K UHD), with an aspect ratio of 16:9. The clip "
-                     "lasts 4 seconds at 29.97 frames per second.",
+        "lasts 4 seconds at 29.97 frames per second.",
         "Camera Movement": "The camera is static.",
         "Lighting": "The picture is bright, with a mean level of about 71% of full scale. Contrast is high: on average "
-                    "nine tenths of the pixels lie between 13% and 96% of full scale. About 6.2% of the pixels are "
-                    "white or nearly white.",
+        "nine tenths of the pixels lie between 13% and 96% of full scale. About 6.2% of the pixels are "
+        "white or nearly white.",
         "Video Atmosphere": "The pace is slow: the picture content moves at about 4% of the frame height per second on "
-                            "average.",
-        "Summarized Description": text(TRIPOD | {"title": "Harbour at dawn", "tags": ["sea", "fishing boats"]},
-                                       "Summarized Description"),
+        "average.",
+        "Summarized Description": text(
+            TRIPOD | {"title": "Harbour at dawn", "tags": ["sea", "fishing boats"]}, "Summarized Description"
+        ),
     }
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"camera_pan_median": 0.12}, "The camera pans or tracks right at about 12% of the frame height per second."),
-    ({"camera_pan_median": -0.021}, "The camera pans or tracks left at about 2.1% of the frame height per second."),
-    ({"camera_tilt_median": 0.05}, "The camera tilts up or rises at about 5% of the frame height per second."),
-    ({"camera_pan_median": -1.2, "camera_tilt_median": -0.05},
-     "The camera pans or tracks left at about 120% and tilts down or sinks at about 5% of the frame height per "
-     "second."),
-    ({"camera_zoom_median": 0.08}, "The view narrows: the scene grows in the frame by about 8.3% per second, "
-                                   "as in a zoom-in or a forward move."),
-    ({"camera_zoom_median": -0.11}, "The view widens: the scene shrinks in the frame by about 10% per second, "
-                                    "as in a zoom-out or a backward move."),
-    # The picture turns clockwise when the camera rolls the other way.
-    ({"camera_roll_median": 4.0}, "The camera rolls anticlockwise at about 4 degrees per second."),
-    ({"camera_roll_median": -12.4}, "The camera rolls clockwise at about 12 degrees per second."),
-    ({"camera_shake": 0.08}, "The camera's speed varies by about 8% of the frame height per second."),
-    ({}, "The camera is static."),
-    ({"camera_pan_median": 0.015}, None),                               # neither still nor surely moving
-    ({"camera_pan_median": 0.12, "camera_pan_spread": 0.2}, None),      # no steady direction
-    ({"camera_inlier_share_mean": 0.4}, None),
-    ({"camera_inlier_share_mean": None}, None),
-    ({"fps": 1.0}, None),
-    ({"duration_s": 0.3}, None),
-    ({"camera_roll_median": None}, None),                               # then not known to be static
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"camera_pan_median": 0.12}, "The camera pans or tracks right at about 12% of the frame height per second."),
+        ({"camera_pan_median": -0.021}, "The camera pans or tracks left at about 2.1% of the frame height per second."),
+        ({"camera_tilt_median": 0.05}, "The camera tilts up or rises at about 5% of the frame height per second."),
+        (
+            {"camera_pan_median": -1.2, "camera_tilt_median": -0.05},
+            "The camera pans or tracks left at about 120% and tilts down or sinks at about 5% of the frame height per "
+            "second.",
+        ),
+        (
+            {"camera_zoom_median": 0.08},
+            "The view narrows: the scene grows in the frame by about 8.3% per second, "
+            "as in a zoom-in or a forward move.",
+        ),
+        (
+            {"camera_zoom_median": -0.11},
+            "The view widens: the scene shrinks in the frame by about 10% per second, "
+            "as in a zoom-out or a backward move.",
+        ),
+        # The picture turns clockwise when the camera rolls the other way.
+        ({"camera_roll_median": 4.0}, "The camera rolls anticlockwise at about 4 degrees per second."),
+        ({"camera_roll_median": -12.4}, "The camera rolls clockwise at about 12 degrees per second."),
+        ({"camera_shake": 0.08}, "The camera's speed varies by about 8% of the frame height per second."),
+        ({}, "The camera is static."),
+        ({"camera_pan_median": 0.015}, None),  # neither still nor surely moving
+        ({"camera_pan_median": 0.12, "camera_pan_spread": 0.2}, None),  # no steady direction
+        ({"camera_inlier_share_mean": 0.4}, None),
+        ({"camera_inlier_share_mean": None}, None),
+        ({"fps": 1.0}, None),
+        ({"duration_s": 0.3}, None),
+        ({"camera_roll_median": None}, None),  # then not known to be static
+    ],
+)
 def test_camera_words(changes, said):
     assert text(TRIPOD | changes, "Camera Movement") == said
 
 
-@pytest.mark.parametrize(("changes", "field", "said"), [
-    ({"exposure_luma_mean": 0.1, "hdr": "pq"}, "Lighting", "About 6.2% of the pixels are white or nearly white."),
-    ({"grey_variance_max": 0.3, "hdr": "hlg"}, "Style",
-     "The picture is black and white. The picture is in high dynamic range (HDR, HLG). "
-     "The picture shows much fine detail or grain."),
-    ({"width_px": 1080, "height_px": 1920}, "Shot Type",
-     "The frame is portrait, 1080 by 1920 pixels, with an aspect ratio of 9:16. "
-     "The clip lasts 4 seconds at 29.97 frames per second."),
-    ({"width_px": 1440, "height_px": 1080, "pixel_aspect": 4 / 3, "fps": None}, "Shot Type",
-     "The frame is landscape, 1440 by 1080 pixels, with an aspect ratio of 16:9."),
-    ({"freeze_share": 0.42, "motion_speed_mean": 0.001}, "Video Atmosphere",
-     "The picture is almost still. About 42% of the frames repeat the frame before them."),
-    ({"media": "image", "duration_s": 0.0, "fps": None}, "Brief Description", "A bright landscape still image."),
-    ({"exposure_luma_mean": 0.1, "grey_variance_max": 0.0, "camera_pan_median": 0.2}, "Brief Description",
-     "A dark, black-and-white landscape clip of 4 seconds in which the camera pans or tracks right."),
-    ({"camera_zoom_median": -0.1}, "Brief Description",
-     "A bright landscape clip of 4 seconds in which the view widens."),
-])
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"exposure_luma_mean": 0.1, "hdr": "pq"}, "Lighting", "About 6.2% of the pixels are white or nearly white."),
+        (
+            {"grey_variance_max": 0.3, "hdr": "hlg"},
+            "Style",
+            "The picture is black and white. The picture is in high dynamic range (HDR, HLG). "
+            "The picture shows much fine detail or grain.",
+        ),
+        (
+            {"width_px": 1080, "height_px": 1920},
+            "Shot Type",
+            "The frame is portrait, 1080 by 1920 pixels, with an aspect ratio of 9:16. "
+            "The clip lasts 4 seconds at 29.97 frames per second.",
+        ),
+        (
+            {"width_px": 1440, "height_px": 1080, "pixel_aspect": 4 / 3, "fps": None},
+            "Shot Type",
+            "The frame is landscape, 1440 by 1080 pixels, with an aspect ratio of 16:9.",
+        ),
+        (
+            {"freeze_share": 0.42, "motion_speed_mean": 0.001},
+            "Video Atmosphere",
+            "The picture is almost still. About 42% of the frames repeat the frame before them.",
+        ),
+        ({"media": "image", "duration_s": 0.0, "fps": None}, "Brief Description", "A bright landscape still image."),
+        (
+            {"exposure_luma_mean": 0.1, "grey_variance_max": 0.0, "camera_pan_median": 0.2},
+            "Brief Description",
+            "A dark, black-and-white landscape clip of 4 seconds in which the camera pans or tracks right.",
+        ),
+        (
+            {"camera_zoom_median": -0.1},
+            "Brief Description",
+            "A bright landscape clip of 4 seconds in which the view widens.",
+        ),
+    ],
+)
 def test_other_words(changes, field, said):
     assert text(TRIPOD | changes, field) == said
 
@@ -210,9 +263,19 @@ def test_no_number_but_those_of_the_columns(facts):
 
 def test_every_column_read_is_used_by_some_sentence():
     used = set()
-    for changes in ({}, {"camera_pan_median": 0.1, "camera_tilt_median": 0.1, "camera_zoom_median": 0.1,
-                         "camera_roll_median": 5.0, "exposure_dark_share_mean": 0.3, "freeze_share": 0.5,
-                         "title": "a", "tags": ["b"]}):
+    for changes in (
+        {},
+        {
+            "camera_pan_median": 0.1,
+            "camera_tilt_median": 0.1,
+            "camera_zoom_median": 0.1,
+            "camera_roll_median": 5.0,
+            "exposure_dark_share_mean": 0.3,
+            "freeze_share": 0.5,
+            "title": "a",
+            "tags": ["b"],
+        },
+    ):
         used |= {column for evidence in caption(TRIPOD | changes).evidence for column in evidence.columns}
     assert used == set(NOTHING)
 
@@ -226,11 +289,27 @@ def test_the_camera_columns_have_their_bounds():
 
 def test_numbers_are_written_as_people_write_them():
     assert [about(share) for share in (0.0, 0.0099, 0.01, 0.0341, 0.0996, 0.124, 1.2)] == [
-        "less than 1%", "less than 1%", "about 1%", "about 3.4%", "about 10%", "about 12%", "about 120%"]
+        "less than 1%",
+        "less than 1%",
+        "about 1%",
+        "about 3.4%",
+        "about 10%",
+        "about 12%",
+        "about 120%",
+    ]
     assert [part_of(share, "frames") for share in (0.42, 0.996, 1.0)] == [
-        "About 42% of the frames", "Nearly all of the frames", "All of the frames"]
+        "About 42% of the frames",
+        "Nearly all of the frames",
+        "All of the frames",
+    ]
     assert [seconds(value) for value in (4.0, 4.26, 1.0, 0.5, 0.04, 61.98)] == [
-        "4 seconds", "4.3 seconds", "1 second", "0.5 seconds", "0.04 seconds", "62 seconds"]
+        "4 seconds",
+        "4.3 seconds",
+        "1 second",
+        "0.5 seconds",
+        "0.04 seconds",
+        "62 seconds",
+    ]
     assert [trimmed(value, 2) for value in (30.0, 29.97003, 23.976, 10.0)] == ["30", "29.97", "23.98", "10"]
     assert [listed(list(words)) for words in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
 

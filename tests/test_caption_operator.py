@@ -43,8 +43,10 @@ def clip_rows(sources: pa.Table) -> pa.Table:
     clips = cut_clips(sources, series, CutConfig(), SplitConfig())
     scores = score_clips(clips, series, sources, ALL_METERS).drop_columns(["source_id"])
     source_of = {row["source_id"]: row for row in sources.to_pylist()}
-    rows = [source_of[clip["source_id"]] | score | clip
-            for clip, score in zip(clips.to_pylist(), scores.to_pylist(), strict=True)]
+    rows = [
+        source_of[clip["source_id"]] | score | clip
+        for clip, score in zip(clips.to_pylist(), scores.to_pylist(), strict=True)
+    ]
     return pa.Table.from_pylist(rows, schema=arrow_schema(Caption.reads))
 
 
@@ -74,7 +76,8 @@ def test_rendered_movement_is_told_with_its_direction_and_speed(table: pa.Table)
         assert f"the camera pans or tracks {name}." in rows[name]["Brief Description"]
     assert rows["still"]["Camera Movement"] == "The camera is static."
     assert rows["still"]["Brief Description"] == (
-        "A dark, black-and-white landscape clip of 3.3 seconds with a static camera.")
+        "A dark, black-and-white landscape clip of 3.3 seconds with a static camera."
+    )
     assert rows["still"]["Video Atmosphere"].startswith("The picture is almost still.")
 
 
@@ -146,8 +149,10 @@ class FrameCounter:
 
 def test_an_engine_that_looks_is_told_where_the_frames_lie(table: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES, "counter", f"{__name__}:FrameCounter")
-    rows = {Path(uri).stem: row for uri, row in
-            zip(table["uri"].to_pylist(), run(Caption(engine="counter"), table).to_pylist(), strict=True)}
+    rows = {
+        Path(uri).stem: row
+        for uri, row in zip(table["uri"].to_pylist(), run(Caption(engine="counter"), table).to_pylist(), strict=True)
+    }
     assert (rows["right"]["Brief Description"], rows["right"]["caption_grounding"]) == ("40 frames", "model")
     assert rows["right"]["evidence"] is None
     failed = rows["left"]

@@ -21,8 +21,16 @@ CONTENT, ADAPTIVE = DetectorConfig(kind="content"), DetectorConfig(kind="adaptiv
 SOURCE = "5" * 32
 
 
-def made(scores: list[float], *, tick: int = 1, fps: int = 10, media: str = "video", keys: tuple[int, ...] = (0,),
-         borders: tuple[int, ...] = (), lost: tuple[int, ...] = ()) -> tuple[pa.Table, pa.Table]:
+def made(
+    scores: list[float],
+    *,
+    tick: int = 1,
+    fps: int = 10,
+    media: str = "video",
+    keys: tuple[int, ...] = (0,),
+    borders: tuple[int, ...] = (),
+    lost: tuple[int, ...] = (),
+) -> tuple[pa.Table, pa.Table]:
     """(sources, series) of a source whose frames have these scores, in segments that begin at `borders`.
 
     Args:
@@ -32,21 +40,36 @@ def made(scores: list[float], *, tick: int = 1, fps: int = 10, media: str = "vid
     """
     starts = [0, *borders]
     ends = [*borders, len(scores)]
-    segments = [{"start_pts": a * tick, "end_pts": None if b == len(scores) else b * tick, "seek_pts": a * tick}
-                for a, b in zip(starts, ends, strict=True)]
-    source = {"source_id": SOURCE, "media": media, "segments": segments,
-              "time_base_num": 1, "time_base_den": fps * tick}
+    segments = [
+        {"start_pts": a * tick, "end_pts": None if b == len(scores) else b * tick, "seek_pts": a * tick}
+        for a, b in zip(starts, ends, strict=True)
+    ]
+    source = {
+        "source_id": SOURCE,
+        "media": media,
+        "segments": segments,
+        "time_base_num": 1,
+        "time_base_den": fps * tick,
+    }
     rows: list[dict[str, Any]] = []
     for number, (a, b) in enumerate(zip(starts, ends, strict=True)):
         if number in lost:
             rows.append({"source_id": SOURCE, "segment_index": number, "error_kind": "bad_input", "error": "broken"})
             continue
-        values = [None, *scores[a + 1:b + 1]]
-        rows.append({
-            "source_id": SOURCE, "segment_index": number, "frame_pts": [i * tick for i in range(a, b)],
-            "frame_is_key": [i in keys for i in range(a, b)], "next_pts": None if b == len(scores) else b * tick,
-            "last_duration_pts": tick, "content_hue": values, "content_sat": values, "content_lum": values,
-        })
+        values = [None, *scores[a + 1 : b + 1]]
+        rows.append(
+            {
+                "source_id": SOURCE,
+                "segment_index": number,
+                "frame_pts": [i * tick for i in range(a, b)],
+                "frame_is_key": [i in keys for i in range(a, b)],
+                "next_pts": None if b == len(scores) else b * tick,
+                "last_duration_pts": tick,
+                "content_hue": values,
+                "content_sat": values,
+                "content_lum": values,
+            }
+        )
     schema = arrow_schema(Measure(meters=(Content(),)).writes)
     return source_table([source]), pa.Table.from_pylist(rows[::-1], schema=schema)  # rows in any order
 
@@ -76,11 +99,17 @@ def dj_series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[pa.Ta
     return found
 
 
-@pytest.mark.parametrize(("name", "detector", "published"), [
-    ("dj_video1.mp4", CONTENT, [144, 237]), ("dj_video2.mp4", CONTENT, []), ("dj_video3.mp4", CONTENT, [103]),
-    ("dj_video1.mp4", ADAPTIVE, [144, 237]), ("dj_video2.mp4", ADAPTIVE, []),
-    ("dj_video3.mp4", ADAPTIVE, [103, 264, 675, 698, 1060, 1091, 1123]),
-])
+@pytest.mark.parametrize(
+    ("name", "detector", "published"),
+    [
+        ("dj_video1.mp4", CONTENT, [144, 237]),
+        ("dj_video2.mp4", CONTENT, []),
+        ("dj_video3.mp4", CONTENT, [103]),
+        ("dj_video1.mp4", ADAPTIVE, [144, 237]),
+        ("dj_video2.mp4", ADAPTIVE, []),
+        ("dj_video3.mp4", ADAPTIVE, [103, 264, 675, 698, 1060, 1091, 1123]),
+    ],
+)
 def test_published_cuts(dj_series: Any, name: str, detector: DetectorConfig, published: list[int]) -> None:
     clips = cut(dj_series[name], detector=detector)
     edges = np.cumsum([0, *clips["num_frames"].to_pylist()]).tolist()
@@ -116,8 +145,10 @@ def test_decision_rule_equals_pyscenedetect_on_wild_scores(seed: int) -> None:
     follows = np.arange(300) > 0
     for theirs, ours in (
         (ContentDetector(threshold=20, min_scene_len=9), DetectorConfig(threshold=20.0, min_shot_frames=9)),
-        (AdaptiveDetector(adaptive_threshold=2.5, min_scene_len=6, window_width=3, min_content_val=10),
-         DetectorConfig(kind="adaptive", threshold=2.5, min_shot_frames=6, window_frames=3, min_score=10.0)),
+        (
+            AdaptiveDetector(adaptive_threshold=2.5, min_scene_len=6, window_width=3, min_content_val=10),
+            DetectorConfig(kind="adaptive", threshold=2.5, min_shot_frames=6, window_frames=3, min_score=10.0),
+        ),
     ):
         cuts = [c.frame_num for i, f in enumerate(frames) for c in theirs.process_frame(FrameTimecode(i, 30.0), f)]
         assert [start for start, _ in find_shots(scores, follows, ours)] == sorted({0, *cuts})
@@ -158,7 +189,10 @@ def test_cuts_after_a_hole_lie_where_the_scores_say() -> None:
     scores = [0.0] * 90
     scores[75] = 90
     assert spans(cut(made(scores, borders=(30, 60), lost=(1,)), detector=DetectorConfig(min_shot_frames=10))) == [
-        (0, 30), (60, 75), (75, 90)]
+        (0, 30),
+        (60, 75),
+        (75, 90),
+    ]
 
 
 def test_stitched_series_knows_holes() -> None:

@@ -36,8 +36,17 @@ def clips(tmp_path_factory) -> pa.Table:
         if not path.exists():
             write_video(path, texture(20, 96, 160, seed=seed, speed_px=4.0), fps=10)
         pts = _pts(path)[first:]
-        rows.append({"clip_id": f"{name}{first}", "uri": str(path), "seek_pts": None, "frame_pts": pts,
-                     "width_px": 160, "height_px": 96, "pixel_aspect": 1.0})
+        rows.append(
+            {
+                "clip_id": f"{name}{first}",
+                "uri": str(path),
+                "seek_pts": None,
+                "frame_pts": pts,
+                "width_px": 160,
+                "height_px": 96,
+                "pixel_aspect": 1.0,
+            }
+        )
     types = {c.name: c.dtype for c in Embedding.reads}
     return pa.Table.from_pylist(rows, schema=pa.schema(types))
 
@@ -69,13 +78,28 @@ def open_clip_folder(tmp_path_factory) -> Path:
 
 
 def _vision_config(cls, **more):
-    return cls(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=SIZE,
-               patch_size=8, **more)
+    return cls(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=SIZE,
+        patch_size=8,
+        **more,
+    )
 
 
 def _text_config(cls):
-    return cls(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=64,
-               max_position_embeddings=8, bos_token_id=1, eos_token_id=2)
+    return cls(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        vocab_size=64,
+        max_position_embeddings=8,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
 
 
 def _clip_folder(folder: Path) -> Path:
@@ -122,8 +146,11 @@ def _dinov2_folder(folder: Path) -> Path:
 
 
 CHECKPOINTS = {
-    "clip": _clip_folder, "clip-two-towers": _two_tower_clip_folder,
-    "siglip": _siglip_folder, "siglip-two-towers": _two_tower_siglip_folder, "dinov2": _dinov2_folder,
+    "clip": _clip_folder,
+    "clip-two-towers": _two_tower_clip_folder,
+    "siglip": _siglip_folder,
+    "siglip-two-towers": _two_tower_siglip_folder,
+    "dinov2": _dinov2_folder,
 }
 
 
@@ -231,8 +258,10 @@ def test_a_clip_that_does_not_decode_gets_its_error_and_the_others_their_vectors
     broken.write_bytes(b"no video")
     rows = clips.to_pylist()
     rows[1]["uri"] = str(broken)
-    table = _run(Embedding(backend="open_clip", model=f"local-dir:{open_clip_folder}"),
-                 pa.Table.from_pylist(rows, schema=clips.schema))
+    table = _run(
+        Embedding(backend="open_clip", model=f"local-dir:{open_clip_folder}"),
+        pa.Table.from_pylist(rows, schema=clips.schema),
+    )
     assert table["error_kind"].to_pylist() == [None, "bad_input", None]
     assert [vector is None for vector in table["embedding"].to_pylist()] == [False, True, False]
     assert "broken.mp4" in table["error"][1].as_py()
@@ -260,25 +289,34 @@ def test_an_open_clip_checkpoint_that_does_not_fit_is_refused(open_clip_folder, 
         Embedding(backend="open_clip", model=f"local-dir:{tmp_path}").setup()
 
 
-@pytest.mark.parametrize(("fields", "message"), [
-    ({"backend": "open_clip", "model": "ViT-B-32"}, "give `weights`"),
-    ({"backend": "open_clip", "model": "ViT-B-32", "weights": "/no/such/file.safetensors"}, "no such file"),
-    ({"backend": "open_clip", "model": "hf-hub:laion/some-model"}, "hf download laion/some-model"),
-    ({"backend": "open_clip", "model": "local-dir:/no/such/folder"}, "no open_clip_config.json"),
-    ({"backend": "transformers", "model": "some/model"}, "give the revision"),
-    ({"backend": "transformers", "model": "some/model", "revision": "a" * 40}, "hf download some/model --revision aaa"),
-])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"backend": "open_clip", "model": "ViT-B-32"}, "give `weights`"),
+        ({"backend": "open_clip", "model": "ViT-B-32", "weights": "/no/such/file.safetensors"}, "no such file"),
+        ({"backend": "open_clip", "model": "hf-hub:laion/some-model"}, "hf download laion/some-model"),
+        ({"backend": "open_clip", "model": "local-dir:/no/such/folder"}, "no open_clip_config.json"),
+        ({"backend": "transformers", "model": "some/model"}, "give the revision"),
+        (
+            {"backend": "transformers", "model": "some/model", "revision": "a" * 40},
+            "hf download some/model --revision aaa",
+        ),
+    ],
+)
 def test_absent_weights_say_what_to_do(fields, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         Embedding(**fields).setup()
 
 
-@pytest.mark.parametrize("fields", [
-    {"backend": "open_clip", "model": "m", "num_frames": 0},
-    {"backend": "transformers", "model": "m", "weights": "w"},
-    {"backend": "open_clip", "model": "m", "revision": "r"},
-    {"backend": "timm", "model": "m"},
-])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"backend": "open_clip", "model": "m", "num_frames": 0},
+        {"backend": "transformers", "model": "m", "weights": "w"},
+        {"backend": "open_clip", "model": "m", "revision": "r"},
+        {"backend": "timm", "model": "m"},
+    ],
+)
 def test_fields_that_cannot_be_are_refused(fields):
     with pytest.raises(ValueError, match="embedding:"):
         Embedding(**fields)

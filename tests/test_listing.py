@@ -16,8 +16,16 @@ VIDEO, IMAGE = ("mp4", "mov"), ("jpg",)
 
 @pytest.fixture
 def footage(tmp_path: Path) -> Path:
-    for name in ("b.mp4", "a.MOV", "deep/er/b.mp4", "photo.JPG", "notes.doc", "deep/readme.md", ".hidden.mp4",
-                 ".git/x.mp4"):
+    for name in (
+        "b.mp4",
+        "a.MOV",
+        "deep/er/b.mp4",
+        "photo.JPG",
+        "notes.doc",
+        "deep/readme.md",
+        ".hidden.mp4",
+        ".git/x.mp4",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
     return tmp_path
@@ -108,16 +116,19 @@ def test_manifest_rows_need_no_existing_file(footage: Path) -> None:
     assert (row["relpath"], row["size_bytes"]) == ("/nowhere/x.mp4", None)
 
 
-@pytest.mark.parametrize(("line", "message"), [
-    ('{"file": "b.mp4"}', "row 1: no column path, uri or url; columns are file"),
-    ('{"path": ""}', "row 1: path is ''"),
-    ('{"path": "http://x/y.mp4"}', "only local paths and s3"),
-    ('{"path": "b.mp4"}\n{"path": "./b.mp4"}', "row 2: id 'b.mp4' comes twice"),
-    ('{"path": "b.mp4", "tags": 3}', "row 1: tags is 3"),
-    ('{"path"', "line 1 is not JSON"),
-    ("[1]", "line 1 is not an object"),
-    ("", "no rows"),
-])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"file": "b.mp4"}', "row 1: no column path, uri or url; columns are file"),
+        ('{"path": ""}', "row 1: path is ''"),
+        ('{"path": "http://x/y.mp4"}', "only local paths and s3"),
+        ('{"path": "b.mp4"}\n{"path": "./b.mp4"}', "row 2: id 'b.mp4' comes twice"),
+        ('{"path": "b.mp4", "tags": 3}', "row 1: tags is 3"),
+        ('{"path"', "line 1 is not JSON"),
+        ("[1]", "line 1 is not an object"),
+        ("", "no rows"),
+    ],
+)
 def test_bad_manifests_name_the_place(footage: Path, line: str, message: str) -> None:
     (footage / "l.jsonl").write_text(line)
     with pytest.raises(ValueError, match=message):
@@ -151,8 +162,13 @@ def test_s3_listing(footage: Path, s3_bucket: str) -> None:
 def test_links_that_lead_nowhere_or_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "ok.mp4").write_bytes(b"x")
-    for name, target in (("gone.mp4", "/nowhere"), ("a.mp4", "b.mp4"), ("b.mp4", "a.mp4"), ("good.mp4", "ok.mp4"),
-                         ("sub/up", "..")):
+    for name, target in (
+        ("gone.mp4", "/nowhere"),
+        ("a.mp4", "b.mp4"),
+        ("b.mp4", "a.mp4"),
+        ("good.mp4", "ok.mp4"),
+        ("sub/up", ".."),
+    ):
         (tmp_path / name).symlink_to(target)
     found = {row["relpath"]: row["size_bytes"] for row in rows(tmp_path)}
     assert found == {"ok.mp4": 1, "good.mp4": 1, "gone.mp4": None, "a.mp4": None, "b.mp4": None}
@@ -169,13 +185,16 @@ def test_a_folder_named_like_a_manifest(tmp_path: Path) -> None:
     assert [row["relpath"] for row in rows(tmp_path / "set.csv")] == ["a.mp4"]
 
 
-@pytest.mark.parametrize(("name", "data", "message"), [
-    ("m.csv", b"path,id\na.mp4,1,2,3\n", "row 1: more cells than the header"),
-    ("m.csv", b"path\n\xe9.mp4\n", "m.csv: not UTF-8"),
-    ("m.csv", b"path\n\"a.mp4\rb\"\rc\x00\n", "m.csv: "),
-    ("m.csv", b"path\na\x00.mp4\n", "row 1: path is"),
-    ("m.parquet", b"none", "m.parquet: not a readable Parquet"),
-])
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("m.csv", b"path,id\na.mp4,1,2,3\n", "row 1: more cells than the header"),
+        ("m.csv", b"path\n\xe9.mp4\n", "m.csv: not UTF-8"),
+        ("m.csv", b'path\n"a.mp4\rb"\rc\x00\n', "m.csv: "),
+        ("m.csv", b"path\na\x00.mp4\n", "row 1: path is"),
+        ("m.parquet", b"none", "m.parquet: not a readable Parquet"),
+    ],
+)
 def test_broken_manifests_are_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=message):

@@ -80,7 +80,7 @@ def test_segments_say_the_same_as_the_whole(tmp_path: Path, codec: str, gop: dic
             for part in parts:
                 if meter.rate_hz is None:
                     assert part[column.name][0] is None
-                joined += part[column.name][(1 if meter.rate_hz is None and joined else 0):]
+                joined += part[column.name][(1 if meter.rate_hz is None and joined else 0) :]
             assert joined == whole[column.name], column.name
 
 
@@ -104,8 +104,10 @@ def test_truncated_file_keeps_what_decodes(shared_clip: Any) -> None:
 def test_faults_cost_one_row_each(tmp_path: Path, clip: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video at all\n" * 50)
     good = source_row(clip)
-    rows = [good | {"source_id": f"{i:032x}", "uri": str(tmp_path / name) if name else good["uri"]}
-            for i, name in enumerate(("text.mp4", None, "gone.mp4"))]
+    rows = [
+        good | {"source_id": f"{i:032x}", "uri": str(tmp_path / name) if name else good["uri"]}
+        for i, name in enumerate(("text.mp4", None, "gone.mp4"))
+    ]
     series = measured(source_table(rows), [Content()])
     assert series["error_kind"].to_pylist() == ["bad_input", None, "transient"]
     assert series["source_id"].to_pylist() == [row["source_id"] for row in rows]

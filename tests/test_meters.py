@@ -87,8 +87,8 @@ def barred(*, top: float = 0, bottom: float = 0, left: float = 0, right: float =
     """Limited-range luma [1000, 1600] with black bars of these shares of the height or width."""
     height, width = 1000, 1600
     luma = (canvas()[:height, :width] * 219 / 255 + 16).astype(np.uint8)
-    luma[: round(top * height)] = luma[height - round(bottom * height):] = 16
-    luma[:, : round(left * width)] = luma[:, width - round(right * width):] = 17
+    luma[: round(top * height)] = luma[height - round(bottom * height) :] = 16
+    luma[:, : round(left * width)] = luma[:, width - round(right * width) :] = 17
     return luma
 
 
@@ -202,8 +202,9 @@ def test_freeze_is_the_mean_difference() -> None:
 
 def test_sharpness_falls_with_blur_and_has_a_scale() -> None:
     sharp = canvas()[:1080, :1920].astype(np.uint8)
-    values = [says(Sharpness(), cv2.GaussianBlur(sharp, (0, 0), sigma) if sigma else sharp, 0.0)
-              for sigma in (0, 1, 2, 4, 8)]
+    values = [
+        says(Sharpness(), cv2.GaussianBlur(sharp, (0, 0), sigma) if sigma else sharp, 0.0) for sigma in (0, 1, 2, 4, 8)
+    ]
     for column in ("sharpness_laplacian_1080", "sharpness_laplacian_270"):
         series = [value[column] for value in values]
         assert series == sorted(series, reverse=True)
@@ -258,7 +259,7 @@ def test_roll_has_sign_and_size(degrees: float) -> None:
 
 def with_object(picture: np.ndarray, x: int) -> np.ndarray:
     picture = picture.copy()
-    picture[60:200, x:x + 170] = canvas(seed=7)[:140, :170].astype(np.uint8)
+    picture[60:200, x : x + 170] = canvas(seed=7)[:140, :170].astype(np.uint8)
     return picture
 
 
@@ -326,7 +327,9 @@ def test_meters_import_no_heavy_library() -> None:
     import subprocess
     import sys
 
-    code = ("import sys; from operators.catalog import METERS, meter_class; [meter_class(n)() for n in METERS];"
-            "print(sorted({'cv2', 'av', 'torch', 'scenedetect', 'ray'} & set(sys.modules)))")
+    code = (
+        "import sys; from operators.catalog import METERS, meter_class; [meter_class(n)() for n in METERS];"
+        "print(sorted({'cv2', 'av', 'torch', 'scenedetect', 'ray'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -35,26 +35,29 @@ BEHIND_CLIPS = {"clips", "scores", "selection", "captions"}
 BEHIND_SERIES = BEHIND_CLIPS | {"series"}
 
 
-@pytest.mark.parametrize(("override", "stages"), [
-    ("measure.meters.exposure.rate_hz=4.0", BEHIND_SERIES),
-    ("measure.segment_s=30.0", BEHIND_SERIES | {"sources"}),
-    ("measure.backend=decord", BEHIND_SERIES),
-    ("clips.detector.threshold=30.0", BEHIND_CLIPS),
-    ("clips.trim_s=0.5", BEHIND_CLIPS),
-    ("split.val_fraction=0.5", BEHIND_CLIPS),
-    ("rules.exposure.max=0.5", {"selection"}),
-    ("rules.exposure.tier=condition_only", {"selection"}),
-    ("rules.size.min=320", {"selection", "header_rules"}),
-    # what changes no result changes no fingerprint
-    ("rules.exposure.source=ours again", set()),
-    ("recipe=another", set()),
-    ("measure.threads=2", set()),
-    ("measure.time_limit_s=10.0", set()),
-    ("measure.memory_limit_gb=2.0", set()),
-    ("measure.meters.exposure.rate_hz=2.0", set()),
-    ("pack.max_mb=10.0", set()),
-    ("sources.suffixes=[mp4]", set()),
-])
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        ("measure.meters.exposure.rate_hz=4.0", BEHIND_SERIES),
+        ("measure.segment_s=30.0", BEHIND_SERIES | {"sources"}),
+        ("measure.backend=decord", BEHIND_SERIES),
+        ("clips.detector.threshold=30.0", BEHIND_CLIPS),
+        ("clips.trim_s=0.5", BEHIND_CLIPS),
+        ("split.val_fraction=0.5", BEHIND_CLIPS),
+        ("rules.exposure.max=0.5", {"selection"}),
+        ("rules.exposure.tier=condition_only", {"selection"}),
+        ("rules.size.min=320", {"selection", "header_rules"}),
+        # what changes no result changes no fingerprint
+        ("rules.exposure.source=ours again", set()),
+        ("recipe=another", set()),
+        ("measure.threads=2", set()),
+        ("measure.time_limit_s=10.0", set()),
+        ("measure.memory_limit_gb=2.0", set()),
+        ("measure.meters.exposure.rate_hz=2.0", set()),
+        ("pack.max_mb=10.0", set()),
+        ("sources.suffixes=[mp4]", set()),
+    ],
+)
 def test_an_edit_changes_the_fingerprints_it_must_and_no_other(override: str, stages: set[str]) -> None:
     assert changed(override) == stages
 
@@ -120,18 +123,27 @@ class Model(Operator):
         return batch
 
 
-@pytest.mark.parametrize(("override", "message"), [
-    ("rules.grey.column=grey_varianc_samples", r"rules\[5\] \(grey\): there is no column 'grey_varianc_samples' "
-     r"at gate 'measure'; did you mean 'grey_variance_samples'\?"),
-    ("rules.grey.column=grey_variance_median", r"rules\[5\] \(grey\): max_bad_share needs a list of samples"),
-    ("rules.freeze.column=grey_variance_samples", r"rules\[7\] \(freeze\): .* a rule on a list needs max_bad_share"),
-    ("rules.freeze.column=codec", r"min and max need a number, 'codec' is string"),
-    ("rules.damage.in=[1]", r"in holds 1, which is no bool as column 'is_damaged' is"),
-    ("rules.length.in=[1]", r"in holds 1, which is no string"),
-    ("rules.size.gate=measure", r"no column 'long_side_px' at gate 'measure'; it exists at gate 'header'"),
-    ("rules.damage.column=status", r"no column 'status' at gate 'measure'; it exists at gate 'captions'"),
-    ("measure.meters=[{meter: grey}]", r"shots are cut from content_hue, .*: add \{meter: content\}"),
-])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "rules.grey.column=grey_varianc_samples",
+            r"rules\[5\] \(grey\): there is no column 'grey_varianc_samples' "
+            r"at gate 'measure'; did you mean 'grey_variance_samples'\?",
+        ),
+        ("rules.grey.column=grey_variance_median", r"rules\[5\] \(grey\): max_bad_share needs a list of samples"),
+        (
+            "rules.freeze.column=grey_variance_samples",
+            r"rules\[7\] \(freeze\): .* a rule on a list needs max_bad_share",
+        ),
+        ("rules.freeze.column=codec", r"min and max need a number, 'codec' is string"),
+        ("rules.damage.in=[1]", r"in holds 1, which is no bool as column 'is_damaged' is"),
+        ("rules.length.in=[1]", r"in holds 1, which is no string"),
+        ("rules.size.gate=measure", r"no column 'long_side_px' at gate 'measure'; it exists at gate 'header'"),
+        ("rules.damage.column=status", r"no column 'status' at gate 'measure'; it exists at gate 'captions'"),
+        ("measure.meters=[{meter: grey}]", r"shots are cut from content_hue, .*: add \{meter: content\}"),
+    ],
+)
 def test_check_names_the_rule_and_the_nearest_column(override: str, message: str) -> None:
     with pytest.raises(PlanError, match=message):
         check(plan_of(override))

@@ -24,15 +24,20 @@ from tests.videos import CLOSED_GOP, OPEN_GOP, numbered, read_number, texture, w
 
 PUBLISHED = {
     # name: codec, width, height, fps, frames, duration, audio streams
-    "dj_video1.mp4": ("h264", 640, 360, 24, 282, 11.75, 1), "dj_video2.mp4": ("h264", 480, 640, 24, 556, 23.17, 1),
-    "dj_video3.mp4": ("h264", 362, 640, 24, 1190, 49.58, 1), "dj_video4.mp4": ("h264", 480, 360, 30, 673, 22.43, 1),
-    "dj_video5.mp4": ("h264", 362, 640, 24, 284, 11.83, 1), "dj_video10.mp4": ("h264", 1008, 756, 1, 20, 20, 0),
-    "dj_video11.mp4": ("h264", 640, 360, 24, 288, 12, 1), "nasa_dark_180p.mp4": ("h264", 320, 180, 25, 325, 13, 2),
+    "dj_video1.mp4": ("h264", 640, 360, 24, 282, 11.75, 1),
+    "dj_video2.mp4": ("h264", 480, 640, 24, 556, 23.17, 1),
+    "dj_video3.mp4": ("h264", 362, 640, 24, 1190, 49.58, 1),
+    "dj_video4.mp4": ("h264", 480, 360, 30, 673, 22.43, 1),
+    "dj_video5.mp4": ("h264", 362, 640, 24, 284, 11.83, 1),
+    "dj_video10.mp4": ("h264", 1008, 756, 1, 20, 20, 0),
+    "dj_video11.mp4": ("h264", 640, 360, 24, 288, 12, 1),
+    "nasa_dark_180p.mp4": ("h264", 320, 180, 25, 325, 13, 2),
     "uhd_motorcycle_2160p30_h264.mp4": ("h264", 3840, 2160, 30, 120, 4, 0),
     "uhd_portrait_phone_2160p60_h264.mp4": ("h264", 2160, 3840, 60.06, 18, 0.3, 1),
     "street_walk_720p.mp4": ("h264", 1280, 720, 15, 195, 13, 0),
     "hdr10_av1_portrait_720p.mp4": ("av1", 720, 1280, 29.97, 127, 4.24, 1),
-    "hevc_10bit_200px.mp4": ("hevc", 200, 200, 30, 30, 1, 0), "av1_360p.mkv": ("av1", 640, 360, 25, None, 5, 0),
+    "hevc_10bit_200px.mp4": ("hevc", 200, 200, 30, 30, 1, 0),
+    "av1_360p.mkv": ("av1", 640, 360, 25, None, 5, 0),
     "corrupt_truncated_28_of_50.mp4": ("h264", 1280, 720, 10, 50, 5, 0),
     "rotated_90.mov": ("h264", 320, 568, 30, 3, 0.1, 0),
 }
@@ -76,18 +81,27 @@ def test_ids_depend_on_bytes_and_relative_path_only(tmp_path: Path, probe) -> No
         (tmp_path / folder / "a").mkdir(parents=True)
         write_video(tmp_path / folder / "a" / "v.mp4", texture(4, 64, 64))
         (tmp_path / folder / "v.mp4").write_bytes((tmp_path / folder / "a" / "v.mp4").read_bytes())
-    one, two = (probe(list_sources(str(tmp_path / folder), ("mp4",), ()).rows)["source_id"].to_pylist()
-                for folder in ("one", "two"))
+    one, two = (
+        probe(list_sources(str(tmp_path / folder), ("mp4",), ()).rows)["source_id"].to_pylist()
+        for folder in ("one", "two")
+    )
     assert one == two
-    assert one[0] != one[1]             # same bytes, same name, another folder
+    assert one[0] != one[1]  # same bytes, same name, another folder
 
 
-EXPECTED = {"h264-closed.mp4": ("mp4", "h264", 8, "4:2:0"), "h264-open.mkv": ("matroska", "h264", 8, "4:2:0"),
-            "h264-open.ts": ("mpegts", "h264", 8, "4:2:0"), "h264-10bit.mov": ("mov", "h264", 10, "4:2:0"),
-            "hevc-open-10bit.mkv": ("matroska", "hevc", 10, "4:2:0"), "vp9.webm": ("webm", "vp9", 8, "4:2:0"),
-            "av1-10bit.mp4": ("mp4", "av1", 10, "4:2:0"), "prores.mov": ("mov", "prores", 10, "4:2:2"),
-            "ffv1.mkv": ("matroska", "ffv1", 8, "4:2:0"), "mpeg2.ts": ("mpegts", "mpeg2video", 8, "4:2:0"),
-            "mpeg4.avi": ("avi", "mpeg4", 8, "4:2:0")}
+EXPECTED = {
+    "h264-closed.mp4": ("mp4", "h264", 8, "4:2:0"),
+    "h264-open.mkv": ("matroska", "h264", 8, "4:2:0"),
+    "h264-open.ts": ("mpegts", "h264", 8, "4:2:0"),
+    "h264-10bit.mov": ("mov", "h264", 10, "4:2:0"),
+    "hevc-open-10bit.mkv": ("matroska", "hevc", 10, "4:2:0"),
+    "vp9.webm": ("webm", "vp9", 8, "4:2:0"),
+    "av1-10bit.mp4": ("mp4", "av1", 10, "4:2:0"),
+    "prores.mov": ("mov", "prores", 10, "4:2:2"),
+    "ffv1.mkv": ("matroska", "ffv1", 8, "4:2:0"),
+    "mpeg2.ts": ("mpegts", "mpeg2video", 8, "4:2:0"),
+    "mpeg4.avi": ("avi", "mpeg4", 8, "4:2:0"),
+}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -106,13 +120,16 @@ def test_codecs_and_containers(tmp_path: Path, name: str) -> None:
     assert len(facts["segments"]) == 1
 
 
-@pytest.mark.parametrize(("color", "expected"), [
-    ("bt709", ("bt709", "bt709", "bt709", "limited", "sdr")),
-    ("bt709-full", ("bt709", "bt709", "bt709", "full", "sdr")),
-    ("pq", ("bt2020", "smpte2084", "bt2020nc", "limited", "pq")),
-    ("hlg", ("bt2020", "arib-std-b67", "bt2020nc", "limited", "hlg")),
-    (None, (None, None, None, None, "sdr")),
-])
+@pytest.mark.parametrize(
+    ("color", "expected"),
+    [
+        ("bt709", ("bt709", "bt709", "bt709", "limited", "sdr")),
+        ("bt709-full", ("bt709", "bt709", "bt709", "full", "sdr")),
+        ("pq", ("bt2020", "smpte2084", "bt2020nc", "limited", "pq")),
+        ("hlg", ("bt2020", "arib-std-b67", "bt2020nc", "limited", "hlg")),
+        (None, (None, None, None, None, "sdr")),
+    ],
+)
 def test_colour_tags(tmp_path: Path, color: str | None, expected: tuple[str, ...]) -> None:
     facts = facts_of(str(write_video(tmp_path / "c.mp4", texture(2, 64, 64), color=color)), 60.0)
     names = ("color_primaries", "color_transfer", "color_matrix", "color_range", "hdr")
@@ -128,8 +145,9 @@ def test_variable_rate_odd_size_slow_and_interlaced(tmp_path: Path) -> None:
     assert (slow["fps"], slow["duration_s"], slow["is_vfr"]) == (1.0, 5.0, False)
     ntsc = facts_of(str(write_video(tmp_path / "ntsc.mp4", texture(5, 64, 64), fps=Fraction(30000, 1001))), 60.0)
     assert ntsc["fps"] == pytest.approx(29.97003)
-    woven = write_video(tmp_path / "i.ts", texture(8, 128, 128), codec="mpeg2video", options={"b": "2M"},
-                        interlaced=True)
+    woven = write_video(
+        tmp_path / "i.ts", texture(8, 128, 128), codec="mpeg2video", options={"b": "2M"}, interlaced=True
+    )
     assert facts_of(str(woven), 60.0)["is_interlaced"] is True
 
 
@@ -147,17 +165,30 @@ def test_images(tmp_path: Path) -> None:
         assert facts["segments"] == [{"start_pts": 0, "end_pts": None, "seek_pts": 0}]
 
 
-@pytest.mark.parametrize(("suffix", "codec", "options"), [
-    ("mp4", "libx264", CLOSED_GOP["libx264"]), ("mp4", "libx264", OPEN_GOP["libx264"]),
-    ("mp4", "libx265", OPEN_GOP["libx265"]), ("mkv", "libx264", CLOSED_GOP["libx264"]), ("mov", "prores_ks", {}),
-    ("frag.mp4", "libx264", CLOSED_GOP["libx264"]),
-])
-def test_segments_lie_on_keys_and_cover_every_frame_once(tmp_path: Path, suffix: str, codec: str,
-                                                         options: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options"),
+    [
+        ("mp4", "libx264", CLOSED_GOP["libx264"]),
+        ("mp4", "libx264", OPEN_GOP["libx264"]),
+        ("mp4", "libx265", OPEN_GOP["libx265"]),
+        ("mkv", "libx264", CLOSED_GOP["libx264"]),
+        ("mov", "prores_ks", {}),
+        ("frag.mp4", "libx264", CLOSED_GOP["libx264"]),
+    ],
+)
+def test_segments_lie_on_keys_and_cover_every_frame_once(
+    tmp_path: Path, suffix: str, codec: str, options: dict[str, str]
+) -> None:
     pix_fmt = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
     fragments = {"movflags": "frag_keyframe+empty_moov"} if suffix.startswith("frag") else None
-    path = write_video(tmp_path / f"v.{suffix}", numbered(texture(90, 144, 256)), codec=codec, pix_fmt=pix_fmt,
-                       options=options, container_options=fragments)
+    path = write_video(
+        tmp_path / f"v.{suffix}",
+        numbered(texture(90, 144, 256)),
+        codec=codec,
+        pix_fmt=pix_fmt,
+        options=options,
+        container_options=fragments,
+    )
     segments = facts_of(str(path), 0.7)["segments"]
     assert len(segments) >= 3
     assert [s["end_pts"] for s in segments] == [*(s["start_pts"] for s in segments[1:]), None]
@@ -182,20 +213,26 @@ def test_sources_without_a_usable_index_have_one_segment(tmp_path: Path) -> None
 
 
 def encrypted(path: Path) -> None:
-    write_video(path, texture(6, 64, 64), container_options={
-        "encryption_scheme": "cenc-aes-ctr", "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
-        "encryption_kid": "a7e61c373e219033c21091fa607bf3b8"})
+    write_video(
+        path,
+        texture(6, 64, 64),
+        container_options={
+            "encryption_scheme": "cenc-aes-ctr",
+            "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+            "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+        },
+    )
 
 
 def without_index(path: Path) -> None:
     data = write_video(path, texture(30, 144, 256)).read_bytes()
-    path.write_bytes(data[:data.rindex(b"moov") - 4])
+    path.write_bytes(data[: data.rindex(b"moov") - 4])
 
 
 def header_only(path: Path) -> None:
     write_video(path, texture(30, 144, 256), container_options={"movflags": "faststart"})
     data = path.read_bytes()
-    path.write_bytes(data[:data.index(b"mdat") + 4])
+    path.write_bytes(data[: data.index(b"mdat") + 4])
 
 
 def huge_frame(path: Path) -> None:
@@ -209,7 +246,7 @@ def huge_frame(path: Path) -> None:
         container.mux(stream.encode(None))
     data = bytearray(path.read_bytes())
     at = data.index(b"strf") + 8
-    data[at + 4:at + 12] = struct.pack("<ii", 100_000, 100_000)
+    data[at + 4 : at + 12] = struct.pack("<ii", 100_000, 100_000)
     path.write_bytes(data)
 
 
@@ -229,11 +266,19 @@ def cut_image(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(30))
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (folder_of_nothing, "empty"), (words, "not media but text"), (noise, "not a media file"),
-    (encrypted, "encrypted"), (without_index, r"index \(moov\)"), (header_only, "cut off"),
-    (huge_frame, "100000x100000|damaged"), (cut_image, "not a readable image"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (folder_of_nothing, "empty"),
+        (words, "not media but text"),
+        (noise, "not a media file"),
+        (encrypted, "encrypted"),
+        (without_index, r"index \(moov\)"),
+        (header_only, "cut off"),
+        (huge_frame, "100000x100000|damaged"),
+        (cut_image, "not a readable image"),
+    ],
+)
 def test_broken_files_keep_a_row_with_id_and_message(tmp_path: Path, probe, make, message: str) -> None:
     make(tmp_path / "bad.mp4")
     (row,) = probe(list_sources(str(tmp_path / "bad.mp4"), ("mp4",), ()).rows).to_pylist()
@@ -252,7 +297,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
         if kind < 0.8:
             changed[at] = rng.randrange(256)
         elif kind < 0.9:
-            del changed[at:at + rng.randrange(100)]
+            del changed[at : at + rng.randrange(100)]
         else:
             changed[at:at] = rng.randbytes(20)
         changed = changed or bytearray(b"x")
@@ -274,7 +319,7 @@ def test_mutated_files_cost_their_row_and_nothing_else(tmp_path: Path, probe) ->
     (tmp_path / "bad").mkdir()
     for i in range(180):
         (tmp_path / "bad" / f"{i}.mp4").write_bytes(mutated(rng.choice(whole), rng))
-    rows = probe(list_sources(str(tmp_path / "bad"), ("mp4",), ()).rows).to_pylist()   # a bug of ours would raise here
+    rows = probe(list_sources(str(tmp_path / "bad"), ("mp4",), ()).rows).to_pylist()  # a bug of ours would raise here
     kinds = {row["error_kind"] for row in rows}
     assert kinds <= {None, "bad_input", "resource"}
     assert {None, "bad_input"} <= kinds
@@ -291,16 +336,16 @@ def test_claims_of_a_thousand_million_frames_cost_nothing(tmp_path: Path) -> Non
     path = write_video(tmp_path / "v.avi", texture(10, 64, 64), codec="mpeg4", options={})
     data = bytearray(path.read_bytes())
     at = data.index(b"avih") + 8
-    data[at + 16:at + 20] = struct.pack("<I", 10**9)
+    data[at + 16 : at + 20] = struct.pack("<I", 10**9)
     at = data.index(b"strh") + 8
-    data[at + 32:at + 36] = struct.pack("<I", 10**9)
+    data[at + 32 : at + 36] = struct.pack("<I", 10**9)
     path.write_bytes(data)
     facts = facts_of(str(path), 60.0)
     assert facts["num_frames"] == 10
     path = write_video(tmp_path / "v.mp4", texture(10, 64, 64))
     data = bytearray(path.read_bytes())
     at = data.index(b"stsz") + 8
-    data[at:at + 8] = struct.pack(">II", 1, 10**9)
+    data[at : at + 8] = struct.pack(">II", 1, 10**9)
     path.write_bytes(data)
     with suppress(RowError):
         facts_of(str(path), 60.0)
@@ -311,12 +356,14 @@ def test_probe_over_s3_gives_the_same_row(tmp_path: Path, s3_bucket: str) -> Non
     from reelmill.storage import fsspec_s3
 
     operator = Probe()
-    child = operator.setup()        # after the fixture has set the endpoint: the child inherits it
+    child = operator.setup()  # after the fixture has set the endpoint: the child inherits it
 
     path = write_video(tmp_path / "v.mp4", texture(30, 144, 256))
     fsspec_s3().pipe_file(f"{s3_bucket}/in/v.mp4", path.read_bytes())
-    (remote,), (local,) = (operator.process(child, list_sources(uri, ("mp4",), ()).rows).to_pylist()
-                           for uri in (f"{s3_bucket}/in/", str(path)))
+    (remote,), (local,) = (
+        operator.process(child, list_sources(uri, ("mp4",), ()).rows).to_pylist()
+        for uri in (f"{s3_bucket}/in/", str(path))
+    )
     operator.close(child)
     assert remote["error"] is None
     places = ("uri", "etag", "mtime_s")

@@ -77,35 +77,55 @@ def test_a_recipe_survives_its_own_json_and_yaml(tmp_path: Path) -> None:
         assert again.to_json() == recipe.to_json()
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("rate_hz: 1", "rate: 1", "my.yaml: measure.meters[2]: unknown key 'rate'; did you mean 'rate_hz'?"),
-    ("rate_hz: 1", "rate_hz: fast", "my.yaml: measure.meters[2].rate_hz: \"fast\": input should be a valid number"),
-    ("rate_hz: 1", "rate_hz: 1}\n    - {meter: grey", "my.yaml: measure.meters: meter 'grey' is given twice"),
-    ("meter: grey", "meter: gray", "my.yaml: measure.meters[2]: unknown meter 'gray'; did you mean 'grey'?"),
-    ("measure:", "mesure:", "my.yaml: unknown key 'mesure'; did you mean 'measure'?"),
-    ("recipe: small", "recipes: small",
-     "my.yaml: key 'recipe' is missing\nmy.yaml: unknown key 'recipes'; did you mean 'recipe'?"),
-    ("min: 0.1", "minimum: 0.1", "my.yaml: rules[0]: unknown key 'minimum'; did you mean 'min'?"),
-    ("min: 0.1", "min: '0.1'", 'my.yaml: rules[0].min: "0.1": input should be a valid number'),
-    ("min: 0.1", "min: .nan", "my.yaml: rules[0].min: "),
-    ("min: 0.1", "min: 0.1, gate: measured", "my.yaml: rules[0].gate: \"measured\": input should be 'header', "
-     "'measure', 'models' or 'captions'; did you mean 'measure'?"),
-    ("min: 0.1", "min: 2, max: 1", "my.yaml: rules[0]: rule 'bright': min 2 is greater than max 1"),
-    ("min: 0.1", "on_null: keep", "my.yaml: rules[0]: rule 'bright' needs min and/or max, or in"),
-    ("min: 0.1", "min: 1, in: [2]", "my.yaml: rules[0]: rule 'bright' needs min and/or max, or in, not both"),
-    ("max_bad_share: 0.05", "max_bad_share: 5", "my.yaml: rules[1].max_bad_share: 5"),
-    ("name: bright", "name: border", "my.yaml: rules: rule 'border' is given twice"),
-    ("name: bright", "name: '3'", "my.yaml: rules[0].name: '3' is a number"),
-    ("threshold: 27", "treshold: 27", "my.yaml: clips.detector: unknown key 'treshold'; did you mean 'threshold'?"),
-    ("kind: content", "kind: contents", "my.yaml: clips.detector.kind: \"contents\": input should be 'content' or "
-     "'adaptive'; did you mean 'content'?"),
-    ("tokenizer: reference", "tokeniser: reference",
-     "my.yaml: tokens[0]: unknown key 'tokeniser'; did you mean 'tokenizer'?"),
-    ("tokens:", "captions: {engin: a}\ntokens:", "my.yaml: captions: unknown key 'engin'; did you mean 'engine'?"),
-    ("tokens:", "recipe: again\ntokens:", "my.yaml: line 11: key 'recipe' is given twice"),
-    ("tokens:", "models: [{op: embeding}]\ntokens:",
-     "my.yaml: models[0]: unknown operator 'embeding'; did you mean 'embedding'?"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("rate_hz: 1", "rate: 1", "my.yaml: measure.meters[2]: unknown key 'rate'; did you mean 'rate_hz'?"),
+        ("rate_hz: 1", "rate_hz: fast", 'my.yaml: measure.meters[2].rate_hz: "fast": input should be a valid number'),
+        ("rate_hz: 1", "rate_hz: 1}\n    - {meter: grey", "my.yaml: measure.meters: meter 'grey' is given twice"),
+        ("meter: grey", "meter: gray", "my.yaml: measure.meters[2]: unknown meter 'gray'; did you mean 'grey'?"),
+        ("measure:", "mesure:", "my.yaml: unknown key 'mesure'; did you mean 'measure'?"),
+        (
+            "recipe: small",
+            "recipes: small",
+            "my.yaml: key 'recipe' is missing\nmy.yaml: unknown key 'recipes'; did you mean 'recipe'?",
+        ),
+        ("min: 0.1", "minimum: 0.1", "my.yaml: rules[0]: unknown key 'minimum'; did you mean 'min'?"),
+        ("min: 0.1", "min: '0.1'", 'my.yaml: rules[0].min: "0.1": input should be a valid number'),
+        ("min: 0.1", "min: .nan", "my.yaml: rules[0].min: "),
+        (
+            "min: 0.1",
+            "min: 0.1, gate: measured",
+            "my.yaml: rules[0].gate: \"measured\": input should be 'header', "
+            "'measure', 'models' or 'captions'; did you mean 'measure'?",
+        ),
+        ("min: 0.1", "min: 2, max: 1", "my.yaml: rules[0]: rule 'bright': min 2 is greater than max 1"),
+        ("min: 0.1", "on_null: keep", "my.yaml: rules[0]: rule 'bright' needs min and/or max, or in"),
+        ("min: 0.1", "min: 1, in: [2]", "my.yaml: rules[0]: rule 'bright' needs min and/or max, or in, not both"),
+        ("max_bad_share: 0.05", "max_bad_share: 5", "my.yaml: rules[1].max_bad_share: 5"),
+        ("name: bright", "name: border", "my.yaml: rules: rule 'border' is given twice"),
+        ("name: bright", "name: '3'", "my.yaml: rules[0].name: '3' is a number"),
+        ("threshold: 27", "treshold: 27", "my.yaml: clips.detector: unknown key 'treshold'; did you mean 'threshold'?"),
+        (
+            "kind: content",
+            "kind: contents",
+            "my.yaml: clips.detector.kind: \"contents\": input should be 'content' or "
+            "'adaptive'; did you mean 'content'?",
+        ),
+        (
+            "tokenizer: reference",
+            "tokeniser: reference",
+            "my.yaml: tokens[0]: unknown key 'tokeniser'; did you mean 'tokenizer'?",
+        ),
+        ("tokens:", "captions: {engin: a}\ntokens:", "my.yaml: captions: unknown key 'engin'; did you mean 'engine'?"),
+        ("tokens:", "recipe: again\ntokens:", "my.yaml: line 11: key 'recipe' is given twice"),
+        (
+            "tokens:",
+            "models: [{op: embeding}]\ntokens:",
+            "my.yaml: models[0]: unknown operator 'embeding'; did you mean 'embedding'?",
+        ),
+    ],
+)
 def test_errors_name_file_place_value_and_nearest_key(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert SMALL.count(old) >= 1
     text = error_of(tmp_path, SMALL.replace(old, new, 1))
@@ -121,8 +141,15 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
 
 def test_overrides_find_items_by_index_and_by_name(tmp_path: Path) -> None:
     recipe = load_text(
-        tmp_path, SMALL, "rules.0.min=0.25", "rules.border.max_bad_share=0.1", "measure.meters.exposure.rate_hz=4.0",
-        "clips.trim_s=0.2", "clips.detector={kind: adaptive}", "captions=null", "split.seed=3",
+        tmp_path,
+        SMALL,
+        "rules.0.min=0.25",
+        "rules.border.max_bad_share=0.1",
+        "measure.meters.exposure.rate_hz=4.0",
+        "clips.trim_s=0.2",
+        "clips.detector={kind: adaptive}",
+        "captions=null",
+        "split.seed=3",
         "sources.suffixes=[mp4]",
     )
     assert recipe.rules[0].min == 0.25
@@ -132,14 +159,17 @@ def test_overrides_find_items_by_index_and_by_name(tmp_path: Path) -> None:
     assert (recipe.split.seed, recipe.sources.suffixes) == (3, ("mp4",))
 
 
-@pytest.mark.parametrize(("override", "message"), [
-    ("rules.bordr.min=1", "--set rules.bordr.min=1: rules has no item 'bordr'; did you mean 'border'?"),
-    ("rules.7.min=1", "--set rules.7.min=1: rules has 2 items, there is no item 7"),
-    ("rules.0.min", "--set rules.0.min: expected path=value"),
-    ("recipe.x.y=1", "--set recipe.x.y=1: recipe is 'small', it has no 'x'"),
-    ("clips.trim=1", "my.yaml: clips: unknown key 'trim'; did you mean 'trim_s'?"),
-    ("rules.0.min=[1", "--set rules.0.min=[1: '[1' is not a YAML value"),
-])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rules.bordr.min=1", "--set rules.bordr.min=1: rules has no item 'bordr'; did you mean 'border'?"),
+        ("rules.7.min=1", "--set rules.7.min=1: rules has 2 items, there is no item 7"),
+        ("rules.0.min", "--set rules.0.min: expected path=value"),
+        ("recipe.x.y=1", "--set recipe.x.y=1: recipe is 'small', it has no 'x'"),
+        ("clips.trim=1", "my.yaml: clips: unknown key 'trim'; did you mean 'trim_s'?"),
+        ("rules.0.min=[1", "--set rules.0.min=[1: '[1' is not a YAML value"),
+    ],
+)
 def test_overrides_that_fit_nothing(tmp_path: Path, override: str, message: str) -> None:
     assert error_of(tmp_path, SMALL, override).startswith(message)
 

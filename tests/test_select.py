@@ -26,8 +26,14 @@ from pipelines.select import (
 from reelmill.ids import split_of
 
 SCHEMA = {
-    "clip_id": pl.String, "source_id": pl.String, "error_kind": pl.String, "speed": pl.Float32, "count": pl.Int32,
-    "codec": pl.String, "is_damaged": pl.Boolean, "grey_samples": pl.List(pl.Float32),
+    "clip_id": pl.String,
+    "source_id": pl.String,
+    "error_kind": pl.String,
+    "speed": pl.Float32,
+    "count": pl.Int32,
+    "codec": pl.String,
+    "is_damaged": pl.Boolean,
+    "grey_samples": pl.List(pl.Float32),
 }
 
 
@@ -89,14 +95,16 @@ def slow_decide(rows: pl.DataFrame, rules: list[Rule], gate: str) -> list[tuple[
 
 numbers = st.none() | st.floats(width=32) | st.sampled_from([0.1, 0.12, 3.0]).map(lambda v: float(np.float32(v)))
 thresholds = st.sampled_from([-1.0, 0.0, 0.1, 0.12, 2.5, 3.0, 1e6])
-row_strategy = st.fixed_dictionaries({
-    "speed": numbers,
-    "count": st.none() | st.integers(-3, 5),
-    "codec": st.sampled_from([None, "h264", "hevc", "av1"]),
-    "is_damaged": st.sampled_from([None, True, False]),
-    "grey_samples": st.none() | st.lists(numbers, max_size=5),
-    "error_kind": st.sampled_from([None, None, None, "bad_input", "internal"]),
-})
+row_strategy = st.fixed_dictionaries(
+    {
+        "speed": numbers,
+        "count": st.none() | st.integers(-3, 5),
+        "codec": st.sampled_from([None, "h264", "hevc", "av1"]),
+        "is_damaged": st.sampled_from([None, True, False]),
+        "grey_samples": st.none() | st.lists(numbers, max_size=5),
+        "error_kind": st.sampled_from([None, None, None, "bad_input", "internal"]),
+    }
+)
 
 
 @st.composite
@@ -216,8 +224,12 @@ def test_failed_is_counted_apart_and_models_fail_only_for_rules_that_look_at_the
 
 def source_rows(*rows: dict[str, Any]) -> pl.DataFrame:
     schema = {
-        "source_id": pl.String, "error_kind": pl.String, "width_px": pl.Int32, "height_px": pl.Int32,
-        "pixel_aspect": pl.Float64, "fps": pl.Float64,
+        "source_id": pl.String,
+        "error_kind": pl.String,
+        "width_px": pl.Int32,
+        "height_px": pl.Int32,
+        "pixel_aspect": pl.Float64,
+        "fps": pl.Float64,
     }
     filled = [{"source_id": f"{i:032x}", "pixel_aspect": 1.0} | row for i, row in enumerate(rows)]
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in filled], schema=schema)
@@ -289,13 +301,16 @@ def test_no_rows() -> None:
     assert summary(found).height == 0
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"column": "sped", "min": 1}, "no column 'sped' at gate measure; did you mean 'speed'?"),
-    ({"column": "codec", "min": 1}, "min and max need a number, 'codec' is "),
-    ({"column": "grey_samples", "min": 1}, "a rule on a list needs max_bad_share"),
-    ({"column": "speed", "min": 1, "max_bad_share": 0.1}, "max_bad_share needs a list of samples"),
-    ({"column": "count", "in": ["1"]}, "in holds '1', which is no int32"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"column": "sped", "min": 1}, "no column 'sped' at gate measure; did you mean 'speed'?"),
+        ({"column": "codec", "min": 1}, "min and max need a number, 'codec' is "),
+        ({"column": "grey_samples", "min": 1}, "a rule on a list needs max_bad_share"),
+        ({"column": "speed", "min": 1, "max_bad_share": 0.1}, "max_bad_share needs a list of samples"),
+        ({"column": "count", "in": ["1"]}, "in holds '1', which is no int32"),
+    ],
+)
 def test_wrong_columns_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("?", r"\?")):
         decide(clip_rows({"speed": 1.0}), [rule(**options)], gate="measure")
@@ -303,8 +318,15 @@ def test_wrong_columns_are_named(options: dict[str, Any], message: str) -> None:
 
 def test_files_without_an_id_are_counted_one_by_one() -> None:
     row = {"clip_id": None, "source_id": None, "tier": "reject", "split": "val", "decided_gate": "header"}
-    reason = {"rule": "failed:bad_input", "column": "error_kind", "gate": "header", "value": None, "value_text": None,
-              "threshold": "computed", "unmeasured": True}
+    reason = {
+        "rule": "failed:bad_input",
+        "column": "error_kind",
+        "gate": "header",
+        "value": None,
+        "value_text": None,
+        "threshold": "computed",
+        "unmeasured": True,
+    }
     selection = pa.Table.from_pylist([row | {"reasons": [reason]}] * 3, schema=SELECTION_SCHEMA)
     counts = {r["outcome"] or r["rule"]: r["num_sources"] for r in summary(pl.DataFrame(selection)).to_dicts()}
     assert counts == {"failed": 3, "failed:bad_input": 3}

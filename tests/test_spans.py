@@ -36,9 +36,17 @@ CASES = {
 def coded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("codecs")
     frames_THWC = numbered(texture(NUM_FRAMES, 144, 256))
-    return {name: write_video(folder / name, frames_THWC, codec=codec, pix_fmt=pix_fmt, options=options,
-                              audio=name.startswith("h264-open"))
-            for name, (codec, pix_fmt, options) in CASES.items()}
+    return {
+        name: write_video(
+            folder / name,
+            frames_THWC,
+            codec=codec,
+            pix_fmt=pix_fmt,
+            options=options,
+            audio=name.startswith("h264-open"),
+        )
+        for name, (codec, pix_fmt, options) in CASES.items()
+    }
 
 
 def sequential(path: Path) -> tuple[list[int], list[int], list[np.ndarray]]:
@@ -62,7 +70,7 @@ def test_every_way_of_reading_gives_the_same_frames(coded: dict[str, Path], name
     starts = sorted({*rng.integers(0, NUM_FRAMES, 5).tolist(), *at_keys, *(max(i - 1, 0) for i in at_keys)})
     with open_media(path) as media:
         for first in starts:
-            wanted = pts[first:first + 3]
+            wanted = pts[first : first + 3]
             got = [frame_rgb(f) for f in iter_frames(media, wanted, max(k for k in keys if k <= wanted[0]))]
             assert [read_number(f) for f in got] == list(range(first, first + len(wanted))), first
             assert all(np.array_equal(a, b) for a, b in zip(got, frames[first:], strict=False)), first
@@ -71,13 +79,13 @@ def test_every_way_of_reading_gives_the_same_frames(coded: dict[str, Path], name
 @pytest.mark.parametrize("name", CASES)
 def test_segments_join_without_loss_or_repeat(coded: dict[str, Path], name: str) -> None:
     pts, _, _ = sequential(coded[name])
-    borders = [pts[0], pts[17], pts[31], pts[44]]       # not on keys: the reader must start earlier by itself
+    borders = [pts[0], pts[17], pts[31], pts[44]]  # not on keys: the reader must start earlier by itself
     seen = []
     with open_media(coded[name]) as media:
         for start, end in zip(borders, [*borders[1:], None], strict=True):
             inside = list(iter_span(media, start, end, start))
             if end is not None:
-                assert inside.pop().pts == end          # the first frame after the span comes along
+                assert inside.pop().pts == end  # the first frame after the span comes along
             seen += [(f.pts, read_number(frame_rgb(f))) for f in inside]
     assert seen == list(zip(pts, range(NUM_FRAMES), strict=True))
 
@@ -134,7 +142,7 @@ def test_damage_before_the_frame_is_an_error_and_not_another_frame(shared_clip) 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_frames_stand_upright(tmp_path: Path, degrees: int) -> None:
     upright_THWC = numbered(texture(3, 144, 256))
-    coded_THWC = np.rot90(upright_THWC, degrees // 90, axes=(1, 2))     # a player turns it clockwise by `degrees`
+    coded_THWC = np.rot90(upright_THWC, degrees // 90, axes=(1, 2))  # a player turns it clockwise by `degrees`
     path = write_video(tmp_path / "turned.mp4", coded_THWC, rotation=degrees)
     assert read_span(path, [0], 0).shape == (1, 144, 256, 3)
     assert read_number(read_span(path, [0, 512], 0)[1]) == 1
@@ -143,8 +151,16 @@ def test_frames_stand_upright(tmp_path: Path, degrees: int) -> None:
 
 def _patches() -> np.ndarray:
     """[1, 96, 192, 3]: eight colours in large patches, so that chroma subsampling does not matter at their centres."""
-    colors = [(235, 20, 20), (20, 235, 20), (20, 20, 235), (128, 128, 128),
-              (255, 255, 255), (0, 0, 0), (200, 180, 40), (60, 90, 160)]
+    colors = [
+        (235, 20, 20),
+        (20, 235, 20),
+        (20, 20, 235),
+        (128, 128, 128),
+        (255, 255, 255),
+        (0, 0, 0),
+        (200, 180, 40),
+        (60, 90, 160),
+    ]
     rows = np.array(colors, np.uint8).reshape(2, 4, 3)
     return rows.repeat(48, 0).repeat(48, 1)[None]
 
@@ -152,12 +168,13 @@ def _patches() -> np.ndarray:
 @pytest.mark.parametrize("color", ["bt709", "bt709-full", "bt601", None])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv420p10le"])
 @pytest.mark.parametrize("size", [None, (48, 96)])
-def test_colours_come_back_whatever_matrix_and_range(tmp_path: Path, color: str | None, pix_fmt: str,
-                                                     size: tuple[int, int] | None) -> None:
+def test_colours_come_back_whatever_matrix_and_range(
+    tmp_path: Path, color: str | None, pix_fmt: str, size: tuple[int, int] | None
+) -> None:
     path = write_video(tmp_path / "c.mp4", _patches(), color=color, pix_fmt=pix_fmt, options={"qp": "1"})
     got = read_span(path, [0], size=size)[0].astype(int)
     step = 48 if size is None else 24
-    centres = np.s_[step // 2::step, step // 2::step]
+    centres = np.s_[step // 2 :: step, step // 2 :: step]
     assert np.abs(got[centres] - _patches()[0, 24::48, 24::48].astype(int)).max() <= 4
 
 
@@ -170,7 +187,7 @@ def test_untagged_hd_counts_as_bt709(tmp_path: Path) -> None:
         assert np.abs(frame_rgb(frame)[360, 640].astype(int) - [200, 60, 60]).max() <= 2
         small = frame.reformat(width=320, height=180, src_colorspace=1, dst_colorspace=1)
         small.colorspace, small.color_range = 2, 0
-        assert np.abs(frame_rgb(small)[90, 160].astype(int) - [200, 60, 60]).max() > 4      # read as BT.601: wrong here
+        assert np.abs(frame_rgb(small)[90, 160].astype(int) - [200, 60, 60]).max() > 4  # read as BT.601: wrong here
 
 
 def test_tone_map_of_known_levels() -> None:
@@ -180,14 +197,19 @@ def test_tone_map_of_known_levels() -> None:
     light = np.array([0, 100, 203, 1000, 10000]) / 203
     mapped = np.minimum(light * (1 + light / (1000 / 203) ** 2) / (1 + light), 1)
     assert np.abs(grey.astype(float) - 255 * mapped[:, None] ** (1 / 2.2)).max() < 1.5
-    hlg = tone_map(np.full((1, 1, 3), round(0.75 * 65535), np.uint16), 18)[0, 0]     # HLG 75 %: 203 nits
+    hlg = tone_map(np.full((1, 1, 3), round(0.75 * 65535), np.uint16), 18)[0, 0]  # HLG 75 %: 203 nits
     assert np.abs(hlg.astype(int) - grey[2]).max() <= 1
 
 
 @pytest.mark.parametrize("color", ["pq", "hlg"])
 def test_hdr_is_mapped_after_scaling(tmp_path: Path, color: str) -> None:
-    path = write_video(tmp_path / "hdr.mp4", np.full((1, 128, 128, 3), 128, np.uint8), codec="libx265", color=color,
-                       pix_fmt="yuv420p10le")
+    path = write_video(
+        tmp_path / "hdr.mp4",
+        np.full((1, 128, 128, 3), 128, np.uint8),
+        codec="libx265",
+        color=color,
+        pix_fmt="yuv420p10le",
+    )
     code = np.full((1, 1, 3), 128 * 257, np.uint16)
     expected = tone_map(code, COLORS[color][1])[0, 0].astype(int)
     assert np.abs(read_span(path, [0], size=(64, 64))[0, 32, 32].astype(int) - expected).max() <= 3
@@ -197,7 +219,7 @@ def test_image_orientations_and_sizes(tmp_path: Path) -> None:
     from PIL import Image
 
     upright_HWC = numbered(texture(1, 144, 256), start=77)[0]
-    turns = {1: 0, 3: 2, 6: 1, 8: 3}                    # EXIF orientation -> quarter turns that it was stored with
+    turns = {1: 0, 3: 2, 6: 1, 8: 3}  # EXIF orientation -> quarter turns that it was stored with
     for orientation, quarter in turns.items():
         image = Image.fromarray(np.ascontiguousarray(np.rot90(upright_HWC, quarter)))
         exif = Image.Exif()
@@ -244,7 +266,7 @@ def test_range_file_equals_the_file(tmp_path: Path) -> None:
     for _ in range(200):
         at, count = int(rng.integers(0, len(data) + 10)), int(rng.integers(0, 2 * BLOCK_BYTES))
         file.seek(at)
-        assert file.read(count) == data[at:at + count]
+        assert file.read(count) == data[at : at + count]
     assert counted.num_bytes <= len(data)
     assert file.seek(-5, 2) == len(data) - 5
     assert file.read() == data[-5:]
@@ -274,8 +296,11 @@ def test_header_of_a_large_file_costs_less_than_a_megabyte(tmp_path: Path, monke
 
 
 def test_failed_range_read_is_not_taken_for_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_video(tmp_path / "v.mp4", np.random.default_rng(0).integers(0, 256, (40, 240, 320, 3), dtype=np.uint8),
-                       options={"qp": "4", "preset": "ultrafast"})
+    path = write_video(
+        tmp_path / "v.mp4",
+        np.random.default_rng(0).integers(0, 256, (40, 240, 320, 3), dtype=np.uint8),
+        options={"qp": "4", "preset": "ultrafast"},
+    )
 
     class Failing(Counted):
         def __call__(self, start: int, end: int) -> bytes:

@@ -68,17 +68,24 @@ def test_decord_is_wrong_on_open_gops_and_is_not_used(open_gop: Path) -> None:
 
     picks = [24, 25, 31, 40]
     batch = decord.VideoReader(str(open_gop), num_threads=1).get_batch(picks).asnumpy()
-    assert [read_number(f) for f in batch] != picks         # the fault itself; if decord heals, revisit the rule
+    assert [read_number(f) for f in batch] != picks  # the fault itself; if decord heals, revisit the rule
     with open_segment(str(open_gop), start_pts=512 * 24, seek_pts=512 * 24, backend="decord") as segment:
         assert segment.backend == "pyav"
         assert "open GOP" in str(segment.backend_note)
         assert [n for _, n, _ in numbers(segment)] == list(range(24, 60))
 
 
-@pytest.mark.parametrize(("name", "reason"), [
-    ("av1.webm", "not used for av1"), ("hevc-open-10bit.mkv", "8-bit"), ("prores.mov", "8-bit"),
-    ("mpeg2.ts", "not used for mpeg2video"), ("hevc-closed.mp4", None), ("vp9.webm", None),
-])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("av1.webm", "not used for av1"),
+        ("hevc-open-10bit.mkv", "8-bit"),
+        ("prores.mov", "8-bit"),
+        ("mpeg2.ts", "not used for mpeg2video"),
+        ("hevc-closed.mp4", None),
+        ("vp9.webm", None),
+    ],
+)
 def test_what_decord_may_read(tmp_path: Path, name: str, reason: str | None) -> None:
     codec, pix_fmt, options = CASES[name]
     path = write_video(tmp_path / name, numbered(texture(30, 144, 256)), codec=codec, pix_fmt=pix_fmt, options=options)
@@ -91,9 +98,13 @@ def test_what_decord_may_read(tmp_path: Path, name: str, reason: str | None) -> 
 
 
 def test_decord_is_not_asked_when_the_header_counts_too_many_frames(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "cut.mp4", numbered(texture(NUM_FRAMES, 144, 256)), options=CLOSED_GOP["libx264"],
-                       container_options={"movflags": "faststart"})
-    path.write_bytes(path.read_bytes()[:path.stat().st_size * 2 // 3])
+    path = write_video(
+        tmp_path / "cut.mp4",
+        numbered(texture(NUM_FRAMES, 144, 256)),
+        options=CLOSED_GOP["libx264"],
+        container_options={"movflags": "faststart"},
+    )
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with open_segment(str(path), backend="decord") as segment:
         assert segment.backend == "pyav"
         assert "the header states 48 frames" in str(segment.backend_note)
@@ -124,7 +135,7 @@ def test_corrupt_frames_are_counted(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", numbered(texture(40, 144, 256)), options={"preset": "ultrafast", "g": "100"})
     data = bytearray(path.read_bytes())
     with_index = _sample_offset(path, 20)
-    data[with_index + 12:with_index + 60] = bytes(48)
+    data[with_index + 12 : with_index + 60] = bytes(48)
     path.write_bytes(data)
     with open_segment(str(path)) as segment:
         count = sum(1 for _ in segment)
@@ -141,8 +152,12 @@ def _sample_offset(path: Path, number: int) -> int:
 
 def test_a_change_of_frame_size_ends_the_segment(tmp_path: Path) -> None:
     first = write_video(tmp_path / "a.ts", texture(10, 144, 256), options={"preset": "ultrafast"})
-    second = write_video(tmp_path / "b.ts", texture(10, 96, 128), options={"preset": "ultrafast"},
-                         pts=[900000 + 3000 * i for i in range(10)])
+    second = write_video(
+        tmp_path / "b.ts",
+        texture(10, 96, 128),
+        options={"preset": "ultrafast"},
+        pts=[900000 + 3000 * i for i in range(10)],
+    )
     path = tmp_path / "ab.ts"
     path.write_bytes(first.read_bytes() + second.read_bytes())
     with open_segment(str(path)) as segment:
@@ -152,8 +167,9 @@ def test_a_change_of_frame_size_ends_the_segment(tmp_path: Path) -> None:
 
 def test_a_change_of_depth_ends_the_segment(tmp_path: Path) -> None:
     first = write_video(tmp_path / "a.ts", texture(10, 96, 128))
-    second = write_video(tmp_path / "b.ts", texture(10, 96, 128), pix_fmt="yuv420p10le",
-                         pts=[900000 + 3000 * i for i in range(10)])
+    second = write_video(
+        tmp_path / "b.ts", texture(10, 96, 128), pix_fmt="yuv420p10le", pts=[900000 + 3000 * i for i in range(10)]
+    )
     path = tmp_path / "ab.ts"
     path.write_bytes(first.read_bytes() + second.read_bytes())
     with open_segment(str(path)) as segment:
@@ -189,13 +205,16 @@ def test_read_frames_is_exact_and_speaks_in_row_errors(open_gop: Path) -> None:
     assert caught.value.kind == "bad_input"
 
 
-@pytest.mark.parametrize(("name", "data", "message"), [
-    ("empty.mp4", b"", "empty \\(0 bytes\\)"),
-    ("note.mp4", b"this is a text and no video at all\n" * 9, "not media but text"),
-    ("noise.mp4", bytes(range(255, 0, -1)) * 40, "not a media file"),
-    ("cut.mp4", b"\x00\x00\x00\x20ftypisom" + bytes(500), "moov"),
-    ("list.mp4", b"#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:9,\nother.ts\n", "text"),
-])
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("empty.mp4", b"", "empty \\(0 bytes\\)"),
+        ("note.mp4", b"this is a text and no video at all\n" * 9, "not media but text"),
+        ("noise.mp4", bytes(range(255, 0, -1)) * 40, "not a media file"),
+        ("cut.mp4", b"\x00\x00\x00\x20ftypisom" + bytes(500), "moov"),
+        ("list.mp4", b"#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:9,\nother.ts\n", "text"),
+    ],
+)
 def test_files_that_are_no_media(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(RowError, match=f"{name}: .*{message}") as caught:
@@ -212,10 +231,17 @@ def test_missing_file_and_audio_only(tmp_path: Path, shared_clip) -> None:
     assert caught.value.kind == "bad_input"
 
 
-@pytest.mark.parametrize(("error", "kind"), [
-    (ConnectionResetError("cut"), "transient"), (TimeoutError("slow"), "transient"), (OSError(5, "I/O"), "transient"),
-    (PermissionError("no"), "transient"), (MemoryError(), "resource"), (MediaError("x"), "bad_input"),
-])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ConnectionResetError("cut"), "transient"),
+        (TimeoutError("slow"), "transient"),
+        (OSError(5, "I/O"), "transient"),
+        (PermissionError("no"), "transient"),
+        (MemoryError(), "resource"),
+        (MediaError("x"), "bad_input"),
+    ],
+)
 def test_error_kinds(error: Exception, kind: str) -> None:
     with pytest.raises(RowError) as caught, media_errors("s3://bucket/x.mp4"):
         raise error
@@ -240,8 +266,9 @@ def test_s3_reads_are_exact_through_faults(closed: Path, s3, s3_bucket: str) -> 
     s3.reset(Faults())
 
 
-def test_storage_that_stays_broken_is_transient(closed: Path, s3, s3_bucket: str,
-                                                monkeypatch: pytest.MonkeyPatch) -> None:
+def test_storage_that_stays_broken_is_transient(
+    closed: Path, s3, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uri = f"{s3_bucket}/nowhere/closed.mp4"
     with pytest.raises(RowError, match="no such file") as caught:
         open_segment(uri)

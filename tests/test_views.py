@@ -19,22 +19,36 @@ def first_frame(path: Path):
 
 
 SIZES = [
-    (144, 256, (144, 256), (270, 480)), (360, 640, (144, 256), (270, 480)), (180, 320, (144, 256), (270, 480)),
-    (640, 362, (453, 256), (270, 153)), (1080, 1920, (144, 256), (270, 480)), (90, 160, (90, 160), (270, 480)),
+    (144, 256, (144, 256), (270, 480)),
+    (360, 640, (144, 256), (270, 480)),
+    (180, 320, (144, 256), (270, 480)),
+    (640, 362, (453, 256), (270, 153)),
+    (1080, 1920, (144, 256), (270, 480)),
+    (90, 160, (90, 160), (270, 480)),
 ]
 FORMATS = ("yuv420p", "yuv422p10le", "yuv444p")
 
 
-@pytest.mark.parametrize(("height", "width", "tiny", "proxy", "pix_fmt"), [
-    *((*size, pix_fmt) for size in SIZES for pix_fmt in FORMATS), (91, 161, (91, 161), (270, 478), "yuv444p"),
-])
-def test_sizes_and_content(tmp_path: Path, height: int, width: int, tiny: tuple[int, int], proxy: tuple[int, int],
-                           pix_fmt: str) -> None:
+@pytest.mark.parametrize(
+    ("height", "width", "tiny", "proxy", "pix_fmt"),
+    [
+        *((*size, pix_fmt) for size in SIZES for pix_fmt in FORMATS),
+        (91, 161, (91, 161), (270, 478), "yuv444p"),
+    ],
+)
+def test_sizes_and_content(
+    tmp_path: Path, height: int, width: int, tiny: tuple[int, int], proxy: tuple[int, int], pix_fmt: str
+) -> None:
     path = write_video(tmp_path / "v.mp4", numbered(texture(1, height, width), start=1234), pix_fmt=pix_fmt)
     frame, info = first_frame(path)
     assert (info.height_px, info.width_px) == (height, width)
-    shapes = {View.TINY: (*tiny, 3), View.PROXY: proxy, View.LUMA: (height, width), View.COLOR: (*proxy, 3),
-              View.PIXELS: (height, width, 3)}
+    shapes = {
+        View.TINY: (*tiny, 3),
+        View.PROXY: proxy,
+        View.LUMA: (height, width),
+        View.COLOR: (*proxy, 3),
+        View.PIXELS: (height, width, 3),
+    }
     for view, shape in shapes.items():
         array = frame.view(view)
         assert array.shape == shape, view
@@ -55,9 +69,14 @@ def test_all_views_stand_upright(tmp_path: Path, degrees: int) -> None:
         assert read_number(frame.view(view)) == 99, view
 
 
-@pytest.mark.parametrize(("color", "pix_fmt"), [
-    ("bt709", "yuv420p"), ("bt709-full", "yuv420p"), ("bt709", "yuv420p10le"),
-])
+@pytest.mark.parametrize(
+    ("color", "pix_fmt"),
+    [
+        ("bt709", "yuv420p"),
+        ("bt709-full", "yuv420p"),
+        ("bt709", "yuv420p10le"),
+    ],
+)
 @pytest.mark.parametrize("level", [0, 60, 128, 255])
 def test_levels_are_full_range(tmp_path: Path, color: str, pix_fmt: str, level: int) -> None:
     frames_THWC = np.full((1, 144, 256, 3), level, np.uint8)
@@ -101,10 +120,18 @@ def test_hdr_luma_stays_raw_and_colour_is_tone_mapped(tmp_path: Path) -> None:
         assert abs(float(frame.view(view).mean()) - mapped) <= 2, view
 
 
-@pytest.mark.parametrize(("codec", "pix_fmt", "suffix"), [
-    ("ffv1", "bgr0", "mkv"), ("ffv1", "gray", "mkv"), ("ffv1", "gray10le", "mkv"), ("ffv1", "yuv411p", "mkv"),
-    ("ffv1", "yuva420p", "mkv"), ("png", "rgba", "mov"), ("prores_ks", "yuva444p10le", "mov"),
-])
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "suffix"),
+    [
+        ("ffv1", "bgr0", "mkv"),
+        ("ffv1", "gray", "mkv"),
+        ("ffv1", "gray10le", "mkv"),
+        ("ffv1", "yuv411p", "mkv"),
+        ("ffv1", "yuva420p", "mkv"),
+        ("png", "rgba", "mov"),
+        ("prores_ks", "yuva444p10le", "mov"),
+    ],
+)
 def test_unusual_pixel_formats(tmp_path: Path, codec: str, pix_fmt: str, suffix: str) -> None:
     path = write_video(tmp_path / f"v.{suffix}", numbered(texture(1, 144, 256), start=5), codec=codec, pix_fmt=pix_fmt)
     frame, _ = first_frame(path)
@@ -128,9 +155,14 @@ def content_scores(images) -> np.ndarray:
     return np.array([detector._calculate_frame_score(FrameTimecode(i, 24.0), image) for i, image in enumerate(images)])
 
 
-@pytest.mark.parametrize(("name", "cuts"), [
-    ("dj_video1.mp4", [144, 237]), ("dj_video2.mp4", []), ("dj_video3.mp4", [103]),
-])
+@pytest.mark.parametrize(
+    ("name", "cuts"),
+    [
+        ("dj_video1.mp4", [144, 237]),
+        ("dj_video2.mp4", []),
+        ("dj_video3.mp4", [103]),
+    ],
+)
 def test_tiny_gives_pyscenedetects_cuts(shared_clip, name: str, cuts: list[int]) -> None:
     from scenedetect import FrameTimecode
     from scenedetect.detectors import ContentDetector

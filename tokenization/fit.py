@@ -74,8 +74,12 @@ def fit(windows: Iterable[np.ndarray], config: FitConfig, seed: int = 0) -> Resi
     codes: list[np.ndarray] = []
     for by, vocab in zip(config.reduces, config.vocabs, strict=True):
         codes.append(_fit_scale(residuals, by, vocab, config, rng))
-    book = ResidualCodebook(*transform, codes=tuple(codes), reduces=config.reduces,
-                            config={**asdict(config), "seed": seed, "num_patches": num})
+    book = ResidualCodebook(
+        *transform,
+        codes=tuple(codes),
+        reduces=config.reduces,
+        config={**asdict(config), "seed": seed, "num_patches": num},
+    )
     book.check()
     return book
 
@@ -196,12 +200,17 @@ def _transform(groups: list[np.ndarray], config: FitConfig) -> tuple[np.ndarray,
     forward_shift = int(np.floor(np.log2(2**24 / (128 * np.abs(forward).sum(axis=0).max()))))
     forward_shift = min(forward_shift, int(np.log2(32767 / np.abs(forward).max())))
     inverse_shift = min(11, int(np.log2(32767 / np.abs(inverse).max())))
-    return (np.rint(forward * 2**forward_shift).astype(np.int16), np.rint(inverse * 2**inverse_shift).astype(np.int16),
-            forward_shift, inverse_shift)
+    return (
+        np.rint(forward * 2**forward_shift).astype(np.int16),
+        np.rint(inverse * 2**inverse_shift).astype(np.int16),
+        forward_shift,
+        inverse_shift,
+    )
 
 
-def _fit_scale(residuals: list[np.ndarray], by: int, vocab: int, config: FitConfig,
-               rng: np.random.Generator) -> np.ndarray:
+def _fit_scale(
+    residuals: list[np.ndarray], by: int, vocab: int, config: FitConfig, rng: np.random.Generator
+) -> np.ndarray:
     """Codes int16 [vocab, C] of one scale; replaces each residual by what is left of it."""
     coarse = [downsample(r.astype(FLOAT), by) for r in residuals]
     vectors = np.concatenate([c.reshape(-1, c.shape[2]) for c in coarse])

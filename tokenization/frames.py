@@ -123,6 +123,9 @@ def _sized(frame: Any, fit: Fit) -> np.ndarray:
 def _cut(rgb_HWC: np.ndarray, fit: Fit) -> np.ndarray:
     cut = rgb_HWC[fit.top_px : fit.top_px + fit.height_px, fit.left_px : fit.left_px + fit.width_px]
     if cut.shape[:2] != (fit.height_px, fit.width_px):
-        raise RowError("bad_input", f"a frame of {rgb_HWC.shape[1]}x{rgb_HWC.shape[0]} pixels where "
-                                    f"{fit.scaled_width_px}x{fit.scaled_height_px} was expected")
+        raise RowError(
+            "bad_input",
+            f"a frame of {rgb_HWC.shape[1]}x{rgb_HWC.shape[0]} pixels where "
+            f"{fit.scaled_width_px}x{fit.scaled_height_px} was expected",
+        )
     return cut.copy()

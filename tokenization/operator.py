@@ -134,8 +134,9 @@ class Tokenize(Operator):
         rows[0]["decoded_s"] = job.decoded_s
         return rows
 
-    def _payload(self, tokenizer: ReferenceTokenizer, index: int, bucket: PlannedBucket,
-                 frames_THWC: np.ndarray) -> dict[str, Any]:
+    def _payload(
+        self, tokenizer: ReferenceTokenizer, index: int, bucket: PlannedBucket, frames_THWC: np.ndarray
+    ) -> dict[str, Any]:
         """Token columns, grids and PSNR of one window."""
         ids = tokenizer.encode(frames_THWC)
         (stream,) = self.spec.streams
@@ -196,9 +197,17 @@ class _ClipJob:
         pts = [self.pts[min(i, len(self.pts) - 1)] for i in range(window.start, window.start + window.length)]
         return {
             **{name: row[name] for name in ("clip_id", "source_id", "time_base_num", "time_base_den")},
-            "window_index": index, "bucket": bucket.bucket, "aug_id": "none", "frame_pts": pts,
-            "effective_fps": self.plan.effective_fps, "in_t": bucket.in_t, "in_h": bucket.in_h, "in_w": bucket.in_w,
-            "crop_box": list(bucket.fit.crop_box), "source_width_px": row["width_px"],
-            "source_height_px": row["height_px"], "num_tail_frames_unused": self.plan.num_tail_unused,
+            "window_index": index,
+            "bucket": bucket.bucket,
+            "aug_id": "none",
+            "frame_pts": pts,
+            "effective_fps": self.plan.effective_fps,
+            "in_t": bucket.in_t,
+            "in_h": bucket.in_h,
+            "in_w": bucket.in_w,
+            "crop_box": list(bucket.fit.crop_box),
+            "source_width_px": row["width_px"],
+            "source_height_px": row["height_px"],
+            "num_tail_frames_unused": self.plan.num_tail_unused,
             "decoded_s": 0.0,
         }

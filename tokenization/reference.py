@@ -30,8 +30,8 @@ from reelmill.tokens import InputRule, Scale, Stream, TimeRule, TokenizerSpec
 
 SHIPPED = Path(__file__).parent / "codebooks" / "reference.npz"
 STREAM = "pixel"
-BAND = 4096   # patches transformed at a time
-CHUNK = 512   # positions searched at a time: their scores stay in the cache
+BAND = 4096  # patches transformed at a time
+CHUNK = 512  # positions searched at a time: their scores stay in the cache
 
 
 def codebook_file(path: str | Path | None) -> Path:
@@ -44,15 +44,22 @@ def codebook_file(path: str | Path | None) -> Path:
 
 def reference_spec(codebook: ResidualCodebook, time: TimeRule, heights: tuple[int, ...] = ()) -> TokenizerSpec:
     """The spec of a fitted codebook under a window rule and sizes."""
-    scales = tuple(Scale(reduce=(1, by, by), vocab=len(codes))
-                   for by, codes in zip(codebook.reduces, codebook.codes, strict=True))
+    scales = tuple(
+        Scale(reduce=(1, by, by), vocab=len(codes)) for by, codes in zip(codebook.reduces, codebook.codes, strict=True)
+    )
     return TokenizerSpec(
-        name="reference", family="rvq", input=InputRule(multiple=16, heights=heights), time=time,
+        name="reference",
+        family="rvq",
+        input=InputRule(multiple=16, heights=heights),
+        time=time,
         streams=(Stream(STREAM, "ids", scales, stride=(PATCH_T, PATCH_H, PATCH_W)),),
-        combine="residual_sum", combine_rule={"down": "area, rounded", "up": "bilinear, rounded", "phi": None},
-        prefix="scale", decode={"kind": "linear_residual", "file": "codebook.npz"},
+        combine="residual_sum",
+        combine_rule={"down": "area, rounded", "up": "bilinear, rounded", "phi": None},
+        prefix="scale",
+        decode={"kind": "linear_residual", "file": "codebook.npz"},
         runtime={"dtype": "integers in float32", "tile": None, "overlap": None, "batch": "one latent frame"},
-        weights_sha256=codebook.sha256, licence="Apache-2.0",
+        weights_sha256=codebook.sha256,
+        licence="Apache-2.0",
     )
 
 
@@ -103,8 +110,9 @@ class ReferenceTokenizer:
         slices = [self.quantize(self.latent(group_THWC)) for group_THWC in groups]
         return [np.stack(ids) for ids in zip(*slices, strict=True)]
 
-    def decode(self, ids: list[np.ndarray], upto_scale: int | None = None,
-               size: tuple[int, int] | None = None) -> np.ndarray:
+    def decode(
+        self, ids: list[np.ndarray], upto_scale: int | None = None, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
         """Frames uint8 [T, H, W, 3]; see `ResidualDecoder.decode`."""
         return self.decoder.decode(ids, upto_scale, size)
 
@@ -119,7 +127,7 @@ class ReferenceTokenizer:
             band = out_HWC[top : top + step]
             values = patches_of(group_THWC[:, top * PATCH_H : (top + len(band)) * PATCH_H])
             band[...] = (values @ transform).reshape(band.shape)
-        out_HWC *= FLOAT(2.0 ** -self.codebook.forward_shift)
+        out_HWC *= FLOAT(2.0**-self.codebook.forward_shift)
         return np.rint(out_HWC, out=out_HWC)
 
     def quantize(self, latent_HWC: np.ndarray) -> list[np.ndarray]:

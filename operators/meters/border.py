@@ -32,12 +32,19 @@ class Border(Meter):
     view: ClassVar[View] = View.LUMA
     writes: ClassVar[tuple[Column, ...]] = (
         Column("border_luma_min", _SERIES, "mean luma level of the darkest of the four edge strips (3 % deep), 0-255"),
-        *(Column(f"border_{side}_luma", _SERIES, f"mean luma level of the strip 3 % deep at the {side}, 0-255")
-          for side in _SIDES),
-        *(Column(f"border_{side}_bar_share", _SERIES,
-                 f"depth of the black bar at the {side} as a share of the frame's height or width, 0 if there is none; "
-                 "null if the whole frame is black")
-          for side in _SIDES),
+        *(
+            Column(f"border_{side}_luma", _SERIES, f"mean luma level of the strip 3 % deep at the {side}, 0-255")
+            for side in _SIDES
+        ),
+        *(
+            Column(
+                f"border_{side}_bar_share",
+                _SERIES,
+                f"depth of the black bar at the {side} as a share of the frame's height or width, 0 if there is none; "
+                "null if the whole frame is black",
+            )
+            for side in _SIDES
+        ),
     )
     rate_hz: float | None = 2.0
 

@@ -32,9 +32,12 @@ class Color(Meter):
         Column("color_luma_p95", _SERIES, "95th percentile of luma, 0-1 full range"),
         Column("color_saturation", _SERIES, "mean HSV saturation, 0-1"),
         Column("color_chroma", _SERIES, "mean distance from grey in the Cb, Cr plane, 0-1 (1 = 128 levels)"),
-        Column("color_hue_spread", _SERIES,
-               "standard deviation of (Cb, Cr) across its main axis, 0-1 (1 = 128 levels); "
-               "near 0 in grey and toned pictures"),
+        Column(
+            "color_hue_spread",
+            _SERIES,
+            "standard deviation of (Cb, Cr) across its main axis, 0-1 (1 = 128 levels); "
+            "near 0 in grey and toned pictures",
+        ),
         Column("color_warmth", _SERIES, "mean of R minus B, -1 to 1; above 0 is warm"),
     )
     rate_hz: float | None = 2.0

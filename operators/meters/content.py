@@ -25,12 +25,22 @@ class Content(Meter):
     view: ClassVar[View] = View.TINY
     pairwise: ClassVar[bool] = True
     writes: ClassVar[tuple[Column, ...]] = (
-        Column("content_hue", _SERIES, "mean absolute hue difference to the frame before, 0-179 half degrees; "
-                                       "null for a frame without predecessor"),
-        Column("content_sat", _SERIES, "mean absolute HSV saturation difference to the frame before, 0-255; "
-                                       "null for a frame without predecessor"),
-        Column("content_lum", _SERIES, "mean absolute HSV value difference to the frame before, 0-255; "
-                                       "null for a frame without predecessor"),
+        Column(
+            "content_hue",
+            _SERIES,
+            "mean absolute hue difference to the frame before, 0-179 half degrees; "
+            "null for a frame without predecessor",
+        ),
+        Column(
+            "content_sat",
+            _SERIES,
+            "mean absolute HSV saturation difference to the frame before, 0-255; null for a frame without predecessor",
+        ),
+        Column(
+            "content_lum",
+            _SERIES,
+            "mean absolute HSV value difference to the frame before, 0-255; null for a frame without predecessor",
+        ),
     )
 
     def start(self, info: StreamInfo) -> Update:

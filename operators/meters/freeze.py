@@ -23,9 +23,12 @@ class Freeze(Meter):
     view: ClassVar[View] = View.PROXY
     pairwise: ClassVar[bool] = True
     writes: ClassVar[tuple[Column, ...]] = (
-        Column("freeze_absdiff", pa.list_(pa.float32()),
-               "mean absolute luma difference to the frame before, 0-255, at 270 px height; "
-               "null for a frame without predecessor"),
+        Column(
+            "freeze_absdiff",
+            pa.list_(pa.float32()),
+            "mean absolute luma difference to the frame before, 0-255, at 270 px height; "
+            "null for a frame without predecessor",
+        ),
     )
 
     def start(self, info: StreamInfo) -> Update:

@@ -23,8 +23,11 @@ class Grey(Meter):
     name: ClassVar[str] = "grey"
     view: ClassVar[View] = View.COLOR
     writes: ClassVar[tuple[Column, ...]] = (
-        Column("grey_variance", pa.list_(pa.float32()),
-               "mean over the pixels of the variance among R, G and B, squared levels of 255; near 0 is grey"),
+        Column(
+            "grey_variance",
+            pa.list_(pa.float32()),
+            "mean over the pixels of the variance among R, G and B, squared levels of 255; near 0 is grey",
+        ),
     )
     rate_hz: float | None = 2.0
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 from operators.contract import Meter, StreamInfo, Update, View
 from reelmill.column import Column
 
-GRID_PX = 8                # spacing of the flow samples that the camera is fitted to
-TEXTURE_LEVEL = 2.0        # mean absolute gradient (levels per pixel) above which a sample's flow can be trusted
+GRID_PX = 8  # spacing of the flow samples that the camera is fitted to
+TEXTURE_LEVEL = 2.0  # mean absolute gradient (levels per pixel) above which a sample's flow can be trusted
 MIN_TEXTURED_SHARE = 0.05  # of the samples; below it the camera is unknown
 INLIER_PX, INLIER_SHARE = 0.25, 0.15  # a sample follows the camera within 0.25 px + 15 % of the camera's own flow
 FIT_STEPS = 10
@@ -34,24 +34,43 @@ class Motion(Meter):
     view: ClassVar[View] = View.PROXY
     pairwise: ClassVar[bool] = True
     writes: ClassVar[tuple[Column, ...]] = (
-        Column("motion_speed", _SERIES,
-               "mean length of the optical flow, frame heights per second; null if the frame is too small for flow"),
-        Column("motion_residual_speed", _SERIES,
-               f"mean length of the flow that the camera does not explain, frame heights per second; {_UNKNOWN}"),
-        Column("camera_pan", _SERIES,
-               "horizontal camera speed, frame heights per second, positive when the camera turns right "
-               f"(the picture moves left); {_UNKNOWN}"),
-        Column("camera_tilt", _SERIES,
-               "vertical camera speed, frame heights per second, positive when the camera turns up "
-               f"(the picture moves down); {_UNKNOWN}"),
-        Column("camera_zoom", _SERIES,
-               "natural logarithm of the picture's growth per second, positive when zooming in or moving forward; "
-               f"{_UNKNOWN}"),
-        Column("camera_roll", _SERIES,
-               "rotation of the picture about its centre, degrees per second, positive when it turns clockwise; "
-               f"{_UNKNOWN}"),
-        Column("camera_inlier_share", _SERIES,
-               f"share of the textured picture that follows the camera, 0-1; {_UNKNOWN}"),
+        Column(
+            "motion_speed",
+            _SERIES,
+            "mean length of the optical flow, frame heights per second; null if the frame is too small for flow",
+        ),
+        Column(
+            "motion_residual_speed",
+            _SERIES,
+            f"mean length of the flow that the camera does not explain, frame heights per second; {_UNKNOWN}",
+        ),
+        Column(
+            "camera_pan",
+            _SERIES,
+            "horizontal camera speed, frame heights per second, positive when the camera turns right "
+            f"(the picture moves left); {_UNKNOWN}",
+        ),
+        Column(
+            "camera_tilt",
+            _SERIES,
+            "vertical camera speed, frame heights per second, positive when the camera turns up "
+            f"(the picture moves down); {_UNKNOWN}",
+        ),
+        Column(
+            "camera_zoom",
+            _SERIES,
+            "natural logarithm of the picture's growth per second, positive when zooming in or moving forward; "
+            f"{_UNKNOWN}",
+        ),
+        Column(
+            "camera_roll",
+            _SERIES,
+            "rotation of the picture about its centre, degrees per second, positive when it turns clockwise; "
+            f"{_UNKNOWN}",
+        ),
+        Column(
+            "camera_inlier_share", _SERIES, f"share of the textured picture that follows the camera, 0-1; {_UNKNOWN}"
+        ),
     )
     rate_hz: float | None = 4.0
 
@@ -74,9 +93,12 @@ class Motion(Meter):
             residual = np.abs(flow - camera_flow)
             is_inlier = residual <= INLIER_PX + INLIER_SHARE * np.abs(camera_flow)
             return (
-                speed, float(residual.mean()) * per_second,
-                -shift.real * per_second, shift.imag * per_second,
-                float(np.log(abs(1 + growth))) / step_s, float(np.degrees(np.angle(1 + growth))) / step_s,
+                speed,
+                float(residual.mean()) * per_second,
+                -shift.real * per_second,
+                shift.imag * per_second,
+                float(np.log(abs(1 + growth))) / step_s,
+                float(np.degrees(np.angle(1 + growth))) / step_s,
                 float(is_inlier[is_textured].mean()),
             )
 
@@ -90,7 +112,7 @@ def _samples(flow_HW: np.ndarray, luma_HW: np.ndarray) -> tuple[np.ndarray, np.n
     height, width = luma_HW.shape
     dx_HW, dy_HW = (cv2.Sobel(luma_HW, cv2.CV_32F, dx, 1 - dx, scale=0.125) for dx in (1, 0))  # levels per pixel
     texture_HW = cv2.blur(np.abs(dx_HW) + np.abs(dy_HW), (GRID_PX, GRID_PX))
-    y, x = np.mgrid[GRID_PX // 2:height:GRID_PX, GRID_PX // 2:width:GRID_PX]
+    y, x = np.mgrid[GRID_PX // 2 : height : GRID_PX, GRID_PX // 2 : width : GRID_PX]
     z = (x - (width - 1) / 2) + 1j * (y - (height - 1) / 2)
     return z.ravel(), flow_HW[y, x].ravel().astype(np.complex128), texture_HW[y, x].ravel() > TEXTURE_LEVEL
 

@@ -26,8 +26,11 @@ class Sharpness(Meter):
     name: ClassVar[str] = "sharpness"
     view: ClassVar[View] = View.LUMA
     writes: ClassVar[tuple[Column, ...]] = tuple(
-        Column(f"sharpness_laplacian_{px}", pa.list_(pa.float32()),
-               f"variance of the Laplacian of luma (0-255), the short side scaled to {px} px; null if it is smaller")
+        Column(
+            f"sharpness_laplacian_{px}",
+            pa.list_(pa.float32()),
+            f"variance of the Laplacian of luma (0-255), the short side scaled to {px} px; null if it is smaller",
+        )
         for px in SCALES_PX
     )
     rate_hz: float | None = 2.0
