@@ -112,12 +112,16 @@ def camera_shake(facts: ClipFacts) -> Sentence | None:
 
 
 def camera_phrase(facts: ClipFacts) -> Sentence | None:
-    """What the camera does first of all, without speed, to follow a noun."""
-    if shifts := _shifts(facts):
-        return Sentence(f"in which the camera {listed(list(shifts.values()))}", _moving_columns(*shifts))
-    zoom = _speed(facts, "camera_zoom_median")
-    if zoom is not None:
+    """What the camera does most, without speed, to follow a noun.
+
+    A zoom is compared with a shift by how fast it moves the picture at the frame's upper and lower edge.
+    """
+    shifts, zoom = _shifts(facts), _speed(facts, "camera_zoom_median")
+    shift_speed = max((abs(facts.get(column)) for column in shifts), default=0.0)
+    if zoom is not None and abs(zoom) / 2 > shift_speed:
         return Sentence(f"in which the view {VIEW_VERBS[zoom < 0][0]}", _moving_columns("camera_zoom_median"))
+    if shifts:
+        return Sentence(f"in which the camera {listed(list(shifts.values()))}", _moving_columns(*shifts))
     static = static_camera(facts)
     return Sentence("with a static camera", static.columns) if static else None
 
