@@ -6,7 +6,7 @@ and does nothing. Ray is started by the first step that needs it.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -350,7 +350,7 @@ class Mill:
                 f"shards/{spec_id}",
                 operator.spec,
                 self.plan.recipe.pack,
-                lambda unit: (self._kept_hash("captions", unit), self._select_task("captions").kept_ids(unit)),
+                self._select_task("captions"),
             )
             self._unit_tasks("pack", task, self.units_of(self.clips))
             unit_tasks.write_spec(self.store, f"shards/{spec_id}", operator)
@@ -379,7 +379,7 @@ class Mill:
         for units in _batches(pending_units(round_, budget, may_retry), round_, MAX_ROWS_PER_PLAN):
             blocks = [block for unit in units for block in unit_blocks(round_, unit, budget, attempts)]
             self._blocks(round_, blocks, result)
-            finish_units(round_, units)
+            finish_units(round_, units, self._map_units)
         result.seconds = watch.seconds
         self._finish(result, job.ledger.fp)
 
@@ -427,13 +427,20 @@ class Mill:
 
     def _unit_tasks(self, stage: str, task: Callable[[int], int], units: list[int]) -> None:
         watch, result = Stopwatch(), RoundResult(stage, num_workers=1)
-        for unit in units:
-            num_rows = task(unit)
+        for unit, num_rows in zip(units, self._map_units(task, units), strict=True):
             if num_rows:
                 self.progress.say(f"{stage}: unit {unit:04d}, {num_rows} rows")
             result.num_rows += num_rows
         result.seconds = watch.seconds
         self._finish(result, "")
+
+    def _map_units(self, task: Callable[[int], int], units: list[int]) -> Iterable[int]:
+        """Runs a unit task: on the workers if Ray is up and there are several units, else here."""
+        if not self._is_ray_up or len(units) < 2:
+            return map(task, units)
+        from pipelines.run import map_on_ray
+
+        return map_on_ray(task, units, self._cpus)
 
     def _finish(self, result: RoundResult, fp: str) -> None:
         self.results.append(result)

@@ -273,15 +273,33 @@ def pending_units(round_: Round, budget: Budget, may_retry: bool) -> list[int]:
     return pending
 
 
-def finish_units(round_: Round, units: Iterable[int]) -> None:
-    """Compacts the units whose rows are all committed."""
-    if not round_.is_compacted:
-        return
-    for unit in units:
-        ledger, input_hash = round_.job.ledger, round_.input_hash(unit)
+@dataclass(frozen=True)
+class CompactUnit:
+    """Makes a unit's file of its parts, unless the file is there and says the same."""
+
+    job: StageJob
+    input_hashes: dict[int, str]
+    expected: dict[int, Expected | None]
+
+    def __call__(self, unit: int) -> int:
+        """Returns 0: rows are counted when they are made."""
+        ledger, input_hash = self.job.ledger, self.input_hashes[unit]
         stamp = ledger.stamp(unit)
         if stamp is None or stamp.input != input_hash or ledger.parts(unit):
-            ledger.compact(unit, round_.job.schema, input_hash, round_.expected(unit))
+            ledger.compact(unit, self.job.schema, input_hash, self.expected[unit])
+        return 0
+
+
+MapUnits = Callable[[Callable[[int], int], list[int]], Iterable[int]]
+
+
+def finish_units(round_: Round, units: list[int], map_units: MapUnits = map) -> None:
+    """Compacts the units whose rows are all committed; `map_units` may spread them over workers."""
+    if not round_.is_compacted:
+        return
+    hashes = {unit: round_.input_hash(unit) for unit in units}
+    task = CompactUnit(round_.job, hashes, {unit: round_.expected(unit) for unit in units})
+    sum(map_units(task, units))
 
 
 def run_in_process(job: StageJob, blocks: list[pa.Table]) -> Iterator[Receipt]:

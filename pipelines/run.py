@@ -143,6 +143,24 @@ def _wait_for(wanted: dict[str, float], say: Callable[[str], None]) -> Mapping[s
         time.sleep(1)
 
 
+def map_on_ray(task: Callable[[int], int], units: list[int], num_workers: int) -> Iterator[int]:
+    """Results of a unit task, in the order of the units; each unit is one Ray task, tried again if its worker dies."""
+    import ray
+
+    remote = ray.remote(num_cpus=1, max_retries=MAX_RESTARTS)(_call)
+    shared = ray.put(task)
+    waiting = [*units]
+    running: list[Any] = []
+    while waiting or running:
+        while waiting and len(running) < num_workers:
+            running.append(remote.remote(shared, waiting.pop(0)))
+        yield ray.get(running.pop(0))
+
+
+def _call(task: Callable[[int], int], unit: int) -> int:
+    return task(unit)
+
+
 def run_on_ray(
     job: StageJob, blocks: list[pa.Table], num_workers: int, say: Callable[[str], None]
 ) -> Iterator[Receipt]:

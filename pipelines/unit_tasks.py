@@ -185,8 +185,9 @@ class SelectUnit:
         kept = self.decide(unit).filter((pl.col("tier") != "reject") & pl.col("clip_id").is_not_null())
         return sorted(kept.get_column("clip_id"))
 
-    def kept_hash(self, unit: int) -> str:
-        return files_hash(self.clips.content(unit), self.kept_ids(unit))
+    def kept_hash(self, unit: int, kept: list[str] | None = None) -> str:
+        """Input hash of what is computed for kept clips; `kept` if they are known already."""
+        return files_hash(self.clips.content(unit), self.kept_ids(unit) if kept is None else kept)
 
     def kept_rows(self, unit: int) -> pa.Table:
         """Kept clips with their clip, source and score columns (the first table that has a name wins)."""
@@ -233,13 +234,14 @@ class PackUnit:
     shards_rel: str
     spec: Any
     pack: "Pack"
-    inputs: Callable[[int], tuple[str, list[str]]]  # input hash and kept clips of a unit
+    select: SelectUnit  # says which clips are to have tokens
 
     def __call__(self, unit: int) -> int:
         """Packs what the unit's parts hold; returns the number of token rows written."""
         stamp = self.tokens.stamp(unit)
         parts = self.tokens.parts(unit)
-        input_hash, kept = self.inputs(unit)
+        kept = self.select.kept_ids(unit)
+        input_hash = self.select.kept_hash(unit, kept)
         if not parts and (stamp.input == input_hash if stamp is not None else bool(kept)):
             return 0
         known = self.tokens.read(unit).to_pylist() if stamp is not None else []

@@ -238,3 +238,18 @@ def test_a_source_that_is_away_for_a_while_is_tried_again(place):
     (place / "away.mp4").rename(place / "in/a.mp4")
     run = mill(place)
     assert [row["error_kind"] for row in rows(run, run.series.rel)] == [None]
+
+
+def test_several_units_on_workers_give_what_one_process_gives(place, monkeypatch):
+    """Probing, measuring and tokenizing in actors; compaction, cutting, selection and packing as tasks, unit by unit."""
+    monkeypatch.setattr(pipelines.manifest, "UNIT_SOURCES", 2)
+    for seed in range(6):
+        video(place / "in" / f"{seed}.mp4", seed, num_frames=8)
+    here = mill(place, out=str(place / "here"))
+    there = mill(place, out=str(place / "there"), address="local", num_cpus=2, budget=Budget(block_rows=1))
+    assert here.manifest["num_units"] == 4
+    for rel in ("shards", here.clips.rel, here.scores.rel, here.selection.rel):
+        files = [path.relative_to(place / "here") for path in sorted((place / "here" / rel).rglob("*.parquet"))]
+        assert files
+        for path in files:
+            assert (place / "here" / path).read_bytes() == (place / "there" / path).read_bytes(), path
