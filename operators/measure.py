@@ -20,7 +20,8 @@ from reelmill.column import Column, arrow_schema
 from reelmill.tables import SEGMENT, SERIES, SOURCES, STATE
 
 _SEGMENT_INDEX = next(column for column in SERIES if column.name == "segment_index")
-_READS = ("source_id", "uri")
+_READS = ("source_id", "uri", "media", "start_pts", "duration_s", "time_base_num", "time_base_den")
+MISSING_S, MISSING_SHARE = 1.0, 0.1  # ours: a header that promises this much more than there is means a cut-off file
 WORK = (
     _SEGMENT_INDEX,
     Column("segment", SEGMENT, "the one of the source's `segments` that this row is about"),
@@ -34,7 +35,7 @@ KEYS = ("source_id", "segment_index")
 class Measure(Operator):
     """Decodes a segment of a source and writes what the meters say about its frames.
 
-    Reads: source_id, uri, segment_index, segment, num_segments: a row of `segment_rows`.
+    Reads: a row of `segment_rows`: where the frames are, and what the header promises of the last of them.
     Writes: the columns of tables.SERIES, each meter's list columns, `<meter>_pts` of each sampled meter, decoded_s.
 
     Args:
@@ -93,9 +94,27 @@ class Measure(Operator):
             "threads": self.threads,
         }
         try:
-            return keys | child.call("operators.measure:measure_segment", call, self.time_limit_s)
+            result = child.call("operators.measure:measure_segment", call, self.time_limit_s)
+            return keys | result | {"damage": result["damage"] or missing_end(row, result)}
         except RowError as error:
             return keys | dict(zip((column.name for column in STATE), (error.kind, str(error)), strict=True))
+
+
+def missing_end(row: dict[str, Any], result: dict[str, Any]) -> str | None:
+    """What to say if frames end long before the header says: some demuxers report a cut-off file as a plain end.
+
+    Null for stills, for all but the last segment, and where the header has no duration. A duration that was counted
+    from zero although the first frame is late is not held against the file.
+    """
+    if row["media"] == "image" or row["segment"]["end_pts"] is not None or not row["duration_s"]:
+        return None
+    tick_s = row["time_base_num"] / row["time_base_den"]
+    end_pts = result["frame_pts"][-1] + (result["last_duration_pts"] or 0)
+    end_s = max(end_pts, end_pts - (row["start_pts"] or 0)) * tick_s
+    missing_s = row["duration_s"] - end_s
+    if missing_s <= max(MISSING_S, MISSING_SHARE * row["duration_s"]):
+        return None
+    return f"the header says {row['duration_s']:.1f} s, the frames end after {end_s:.1f} s: the file is cut off"
 
 
 def segment_rows(sources: pa.Table) -> pa.Table:

@@ -18,6 +18,7 @@ from operators.meters.content import Content
 from operators.meters.exposure import Exposure
 from operators.meters.freeze import Freeze
 from operators.meters.motion import Motion
+from operators.probe import Probe
 from reelmill.column import arrow_schema
 from reelmill.tables import SERIES
 from tests.source_tables import measured, source_row, source_table
@@ -222,3 +223,25 @@ def test_process_gives_rows_in_order_with_segments(clip: Path) -> None:
     expected = segment_rows(sources).select(["source_id", "segment_index"])
     assert series.select(["source_id", "segment_index"]).to_pylist() == expected.to_pylist()
     assert isinstance(series, pa.Table)
+
+
+@pytest.mark.parametrize("container", ["mkv", "webm"])
+def test_a_file_cut_off_without_an_error_is_damaged(tmp_path: Path, container: str) -> None:
+    """Matroska demuxers report a file that was cut as a plain end of file; the header tells."""
+    codec = "libvpx-vp9" if container == "webm" else "libx264"
+    whole = tmp_path / f"whole.{container}"
+    write_video(whole, texture(60, 96, 128), fps=10, codec=codec)
+    cut = tmp_path / f"cut.{container}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    probe = Probe()
+    listed = [(str(path), path.name, path.stat().st_size) for path in (whole, cut)]
+    rows = [{"uri": uri, "relpath": name, "size_bytes": size} for uri, name, size in listed]
+    schema = pa.schema([(c.name, c.dtype) for c in Probe.reads])
+    state = probe.setup()
+    try:
+        sources = probe.process(state, pa.Table.from_pylist(rows, schema=schema))
+    finally:
+        probe.close(state)
+    first, second = measured(sources, [Content()])["damage"].to_pylist()
+    assert first is None
+    assert "the file is cut off" in second

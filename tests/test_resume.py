@@ -241,12 +241,12 @@ def test_a_source_that_is_away_for_a_while_is_tried_again(place):
 
 
 def test_several_units_on_workers_give_what_one_process_gives(place, monkeypatch):
-    """Probing, measuring and tokenizing in actors; compaction, cutting, selection and packing as tasks, unit by unit."""
+    """Probing, measuring, tokenizing in actors; compaction, cutting, selection, packing as tasks, unit by unit."""
     monkeypatch.setattr(pipelines.manifest, "UNIT_SOURCES", 2)
     for seed in range(6):
         video(place / "in" / f"{seed}.mp4", seed, num_frames=8)
     here = mill(place, out=str(place / "here"))
-    there = mill(place, out=str(place / "there"), address="local", num_cpus=2, budget=Budget(block_rows=1))
+    mill(place, out=str(place / "there"), address="local", num_cpus=2, budget=Budget(block_rows=1))
     assert here.manifest["num_units"] == 4
     for rel in ("shards", here.clips.rel, here.scores.rel, here.selection.rel):
         files = [path.relative_to(place / "here") for path in sorted((place / "here" / rel).rglob("*.parquet"))]
