@@ -6,15 +6,16 @@ and does nothing. Ray is started by the first step that needs it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from pipelines import unit_tasks
+from pipelines.dataset import DataSet
 from pipelines.ledger import Expected, Ledger, table_hash
 from pipelines.manifest import (
     RunLog,
@@ -39,7 +40,6 @@ from pipelines.rounds import (
 )
 from reelmill import tables
 from reelmill.ids import unit_of
-from reelmill.storage import Store
 
 STAGES = ("probe", "measure", "clips", "models", "caption", "select", "tokenize", "pack", "report")
 SMALL_ROUND_S = 5.0  # a round of pure Python that is estimated to be shorter needs no actors
@@ -80,17 +80,19 @@ class Options:
     budget: Budget = field(default_factory=Budget)
 
 
-@dataclass
-class Mill:
-    """One run over one data set."""
+class Mill(DataSet):
+    """One run over one data set.
 
-    plan: Plan
-    options: Options
-    progress: Progress
-    argv: list[str] = field(default_factory=list)
+    Args:
+        plan: what to do.
+        options: how.
+        progress: told what goes on.
+        argv: the command line, for the run log.
+    """
 
-    def __post_init__(self) -> None:
-        self.store = Store(self.options.out)
+    def __init__(self, plan: Plan, options: Options, progress: Progress, argv: Sequence[str] = ()) -> None:
+        super().__init__(plan, options.out)
+        self.options, self.progress, self.argv = options, progress, list(argv)
         self.log = RunLog(self.store)
         self.results: list[RoundResult] = []
         self.manifest: dict[str, Any] = {}
@@ -136,7 +138,7 @@ class Mill:
     def exit_code(self) -> int:
         """1 if rows stand that failed by our own bugs, whichever run made them, else 0."""
         ledgers = [self.sources, self.series, self.model_scores, self.captions]
-        ledgers += [self._tokens(operator.spec.spec_id) for operator in self.plan.tokenizers]
+        ledgers += [self.tokens(operator.spec.spec_id) for operator in self.plan.tokenizers]
         return int(any(self._has_internal(ledger, unit) for ledger in ledgers for unit in self.units_of(ledger)))
 
     def _has_internal(self, ledger: Ledger, unit: int) -> bool:
@@ -144,17 +146,6 @@ class Mill:
         if stamp is None or not stamp.num_retry:
             return False
         return "internal" in ledger.read(unit, ["error_kind"]).column("error_kind").to_pylist()
-
-    def outcome(self) -> Any:
-        """Kept, rejected and failed clips by rule (`pipelines.select.merge_summaries`); None before the selection."""
-        import polars as pl
-
-        from pipelines.select import merge_summaries, summary
-
-        units = self.units_of(self.selection)
-        if not units:
-            return None
-        return merge_summaries(summary(pl.DataFrame(pl.from_arrow(self.selection.read(unit)))) for unit in units)
 
     def _save(self) -> None:
         if self.manifest:
@@ -203,44 +194,6 @@ class Mill:
         if not self.store.exists("recipe.yaml") or self.store.read_bytes("recipe.yaml") != text:
             self.store.write_bytes("recipe.yaml", text)
 
-    def _ledger(self, rel: str, key: tuple[str, ...], stage: str, **kwargs: Any) -> Ledger:
-        return Ledger(self.store, rel, key, self.plan.fps[stage], **kwargs)
-
-    @cached_property
-    def sources(self) -> Ledger:
-        return self._ledger("sources", ("relpath",), "sources")
-
-    @cached_property
-    def series(self) -> Ledger:
-        return self._ledger(f"series-{self.plan.fps['series']}", ("source_id", "segment_index"), "series")
-
-    @cached_property
-    def clips(self) -> Ledger:
-        return self._ledger(f"clips-{self.plan.fps['clips']}", ("clip_id",), "clips")
-
-    @cached_property
-    def scores(self) -> Ledger:
-        return self._ledger(f"scores/measure-{self.plan.fps['scores']}", ("clip_id",), "scores")
-
-    @cached_property
-    def model_scores(self) -> Ledger:
-        return self._ledger(f"scores/models-{self.plan.fps['models']}", ("clip_id",), "models")
-
-    @cached_property
-    def selection(self) -> Ledger:
-        return self._ledger(f"selection-{self.plan.fps['selection']}", ("source_id", "clip_id"), "selection")
-
-    @cached_property
-    def captions(self) -> Ledger:
-        return self._ledger(f"captions/{self.plan.fps['captions']}", ("clip_id",), "captions")
-
-    def _tokens(self, spec_id: str) -> Ledger:
-        return Ledger(self.store, f"tokens/{spec_id}", ("clip_id",), spec_id)
-
-    def units_of(self, ledger: Ledger) -> list[int]:
-        names = self.store.list(ledger.rel)
-        return [int(name[5:-8]) for name in names if name.startswith("unit-") and name.endswith(".parquet")]
-
     # --- steps -------------------------------------------------------------------------------------------------
 
     def _probe(self) -> None:
@@ -285,8 +238,8 @@ class Mill:
             Round(
                 job=job,
                 units=self.units_of(self.clips),
-                rows=partial(self._kept_rows, "measure"),
-                input_hash=partial(self._kept_hash, "measure"),
+                rows=partial(self.kept_rows, "measure"),
+                input_hash=partial(self.kept_hash, "measure"),
                 seconds=lambda row: 2.0,
             )
         )
@@ -299,29 +252,16 @@ class Mill:
             Round(
                 job=job,
                 units=self.units_of(self.clips),
-                rows=partial(self._kept_rows, "models"),
-                input_hash=partial(self._kept_hash, "models"),
+                rows=partial(self.kept_rows, "models"),
+                input_hash=partial(self.kept_hash, "models"),
                 seconds=lambda row: 0.005 if self.plan.caption_is_cheap else 5.0,
                 runs_here=self.plan.caption_is_cheap,
             )
         )
 
     def _select(self) -> None:
-        self._unit_tasks("select", self._select_task("captions"), self.units_of(self.clips))
+        self._unit_tasks("select", self.select_task("captions"), self.units_of(self.clips))
         self.manifest["counts"] = unit_tasks.count_rows(self.sources, self.clips, self.selection, self.units_of)
-
-    def _select_task(self, gate: str) -> unit_tasks.SelectUnit:
-        models = self.model_scores if self.plan.models else None
-        captions = self.captions if self.plan.caption else None
-        return unit_tasks.SelectUnit(
-            self.sources, self.series, self.clips, self.scores, models, captions, self.selection, self.plan, gate
-        )
-
-    def _kept_rows(self, gate: str, unit: int) -> pa.Table:
-        return self._select_task(gate).kept_rows(unit)
-
-    def _kept_hash(self, gate: str, unit: int) -> str:
-        return self._select_task(gate).kept_hash(unit)
 
     def _tokenize(self) -> None:
         for operator in self.plan.tokenizers:
@@ -329,14 +269,14 @@ class Mill:
             self.manifest["specs"][spec_id] = operator.spec.to_dict()
             self._remember("tokens", f"tokens/{spec_id}")
             job = StageJob(
-                "tokenize", operator, unit_tasks.token_columns(operator), self._tokens(spec_id), self.options.strict
+                "tokenize", operator, unit_tasks.token_columns(operator), self.tokens(spec_id), self.options.strict
             )
             self._round(
                 Round(
                     job=job,
                     units=self.units_of(self.clips),
-                    rows=partial(self._kept_rows, "captions"),
-                    input_hash=partial(self._kept_hash, "captions"),
+                    rows=partial(self.kept_rows, "captions"),
+                    input_hash=partial(self.kept_hash, "captions"),
                     seconds=partial(unit_tasks.tokenize_seconds, operator),
                     is_compacted=False,
                 )
@@ -346,11 +286,11 @@ class Mill:
         for operator in self.plan.tokenizers:
             spec_id = operator.spec.spec_id
             task = unit_tasks.PackUnit(
-                self._tokens(spec_id),
+                self.tokens(spec_id),
                 f"shards/{spec_id}",
                 operator.spec,
                 self.plan.recipe.pack,
-                self._select_task("captions"),
+                self.select_task("captions"),
             )
             self._unit_tasks("pack", task, self.units_of(self.clips))
             unit_tasks.write_spec(self.store, f"shards/{spec_id}", operator)
