@@ -205,7 +205,7 @@ def test_tone_map_of_known_levels() -> None:
 def test_hdr_is_mapped_after_scaling(tmp_path: Path, color: str) -> None:
     path = write_video(
         tmp_path / "hdr.mp4",
-        np.full((1, 128, 128, 3), 128, np.uint8),
+        np.full((4, 128, 128, 3), 128, np.uint8),
         codec="libx265",
         color=color,
         pix_fmt="yuv420p10le",

@@ -109,7 +109,7 @@ def test_proxy_of_large_frames_is_the_area_mean(tmp_path: Path) -> None:
 
 
 def test_hdr_luma_stays_raw_and_colour_is_tone_mapped(tmp_path: Path) -> None:
-    frames_THWC = np.full((1, 144, 256, 3), 128, np.uint8)
+    frames_THWC = np.full((4, 144, 256, 3), 128, np.uint8)
     path = write_video(tmp_path / "v.mp4", frames_THWC, codec="libx265", pix_fmt="yuv420p10le", color="pq")
     frame, info = first_frame(path)
     assert info.hdr == "pq"

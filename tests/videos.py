@@ -138,6 +138,7 @@ def write_video(
             frame.time_base = stream.codec_context.time_base if pts is not None or time_base else Fraction(1) / fps
             container.mux(stream.encode(frame))
         assert stream is not None, "no frames"
+        assert codec != "libx265" or index >= 2, "of fewer than 3 frames this encoder's output is refused at random"
         container.mux(stream.encode(None))
         if sound is not None:
             _write_sine(av, container, sound)
