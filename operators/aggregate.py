@@ -5,20 +5,19 @@ A pair of frames counts for a clip only if both lie in it. Means, medians and th
 null; a clip without any has a null score: it was not measured.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from operators.contract import Meter
+from operators.scores import Groups
 from operators.stitch import SeriesIndex, Stitched, stitch
 from reelmill.column import Column, arrow_schema
 from reelmill.tables import CLIP_ID, SOURCE_ID, SOURCES
 
 VERSION = 1
-FREEZE_LEVEL = 0.1  # of 255: a repeated frame stays below it in H.264, HEVC, VP9 and AV1 (measured)
 
 SOURCE_FACTS = (
     "media",
@@ -60,148 +59,11 @@ DAMAGE_FACTS = (
 )
 
 
-class Groups:
-    """Values of many clips, sorted within each clip, nulls left out. Statistics are arrays over the clips."""
-
-    def __init__(self, values: np.ndarray, clip: np.ndarray, num_clips: int) -> None:
-        is_known = ~np.isnan(values)
-        self.values, self.clip, self.num_clips = values[is_known].astype(np.float64), clip[is_known], num_clips
-        order = np.lexsort((self.values, self.clip))
-        self.sorted = self.values[order]
-        self.counts = np.bincount(self.clip, minlength=num_clips)
-        self.starts = np.cumsum(self.counts) - self.counts
-
-    def mean(self) -> np.ndarray:
-        """Mean; NaN for a clip without values."""
-        return self._per_count(np.bincount(self.clip, weights=self.values, minlength=self.num_clips))
-
-    def share(self, is_hit: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Share of values that `is_hit` says true of; NaN for a clip without values."""
-        return self._per_count(np.bincount(self.clip, weights=is_hit(self.values), minlength=self.num_clips))
-
-    def quantile(self, q: float) -> np.ndarray:
-        """Quantile with linear interpolation, as numpy.quantile; NaN for a clip without values."""
-        result = np.full(self.num_clips, np.nan)
-        has = self.counts > 0
-        position = q * (self.counts[has] - 1)
-        low = np.floor(position).astype(np.int64)
-        high = np.minimum(low + 1, self.counts[has] - 1)
-        first = self.starts[has]
-        weight = position - low
-        result[has] = self.sorted[first + low] * (1 - weight) + self.sorted[first + high] * weight
-        return result
-
-    def spread(self) -> np.ndarray:
-        """1.4826 times the median absolute deviation from the median: the standard deviation of a normal variable."""
-        deviation = np.abs(self.values - self.quantile(0.5)[self.clip])
-        return 1.4826 * Groups(deviation, self.clip, self.num_clips).quantile(0.5)
-
-    def _per_count(self, total: np.ndarray) -> np.ndarray:
-        return np.divide(total, self.counts, out=np.full(self.num_clips, np.nan), where=self.counts > 0)
-
-
-STATISTICS: dict[str, tuple[str, Callable[[Groups], np.ndarray]]] = {
-    "mean": ("mean", Groups.mean),
-    "median": ("median", lambda groups: groups.quantile(0.5)),
-    "min": ("smallest value", lambda groups: groups.quantile(0.0)),
-    "max": ("largest value", lambda groups: groups.quantile(1.0)),
-    "p95": ("95th percentile", lambda groups: groups.quantile(0.95)),
-    "spread": ("robust standard deviation (1.4826 times the median absolute deviation)", Groups.spread),
-}
-# series column -> statistics of it, each written as <series column>_<statistic>; `samples` keeps the values themselves
-STATISTICS_OF: dict[str, tuple[str, ...]] = {
-    "content_lum": ("mean", "max"),
-    "exposure_clipped_share": ("samples", "mean", "max"),
-    "exposure_dark_share": ("mean",),
-    "exposure_bright_share": ("mean",),
-    "exposure_luma": ("mean", "min", "max"),
-    "border_luma_min": ("samples", "median"),
-    "border_top_bar_share": ("min",),
-    "border_bottom_bar_share": ("min",),
-    "border_left_bar_share": ("min",),
-    "border_right_bar_share": ("min",),
-    "grey_variance": ("samples", "median", "max"),
-    "freeze_absdiff": ("median",),
-    "sharpness_laplacian_1080": ("median", "max"),
-    "sharpness_laplacian_270": ("median", "max"),
-    "motion_speed": ("mean", "median", "max"),
-    "motion_residual_speed": ("mean",),
-    "camera_pan": ("median", "spread"),
-    "camera_tilt": ("median", "spread"),
-    "camera_zoom": ("median", "spread"),
-    "camera_roll": ("median", "spread"),
-    "camera_inlier_share": ("mean",),
-    "color_luma_p05": ("mean",),
-    "color_luma_p50": ("mean",),
-    "color_luma_p95": ("mean",),
-    "color_saturation": ("mean",),
-    "color_chroma": ("mean",),
-    "color_hue_spread": ("median",),
-    "color_warmth": ("mean",),
-}
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A score made of several others or by a threshold of its own, from a meter's groups by series column."""
-
-    meter: str
-    column: Column
-    compute: Callable[[dict[str, Groups]], np.ndarray]
-
-
-def _freeze_share(groups: dict[str, Groups]) -> np.ndarray:
-    return groups["freeze_absdiff"].share(lambda values: values < FREEZE_LEVEL)
-
-
-def _bar_share(groups: dict[str, Groups]) -> np.ndarray:
-    sides = ("top", "bottom", "left", "right")
-    return np.max([groups[f"border_{side}_bar_share"].quantile(0.0) for side in sides], axis=0)
-
-
-def _shake(groups: dict[str, Groups]) -> np.ndarray:
-    return np.hypot(groups["camera_pan"].spread(), groups["camera_tilt"].spread())
-
-
-DERIVED = (
-    Derived(
-        "freeze",
-        Column(
-            "freeze_share",
-            pa.float64(),
-            "share of frames that repeat the one before (mean absolute luma difference below "
-            f"{FREEZE_LEVEL} of 255), 0-1; null for a clip of one frame",
-        ),
-        _freeze_share,
-    ),
-    Derived(
-        "border",
-        Column(
-            "border_bar_share",
-            pa.float64(),
-            "depth of the deepest black bar on any side that is there in every sample, "
-            "share of the height or width; null if all samples are black",
-        ),
-        _bar_share,
-    ),
-    Derived(
-        "motion",
-        Column(
-            "camera_shake",
-            pa.float64(),
-            "unsteadiness: robust standard deviation of the camera's pan and tilt speed "
-            "around their medians, frame heights per second; null if unknown",
-        ),
-        _shake,
-    ),
-)
-
-
 def score_columns(meters: Iterable[Meter]) -> tuple[Column, ...]:
     """What `score_clips` writes beside clip_id and source_id, with these meters."""
     sources = {column.name: column for column in SOURCES}
     facts = (*CLIP_FACTS, *(sources[name] for name in SOURCE_FACTS), *DAMAGE_FACTS)
-    return (*facts, *(column for meter in meters for column in _columns_of(meter)))
+    return (*facts, *(score.column for meter in meters for score in meter.scores))
 
 
 def score_clips(clips: pa.Table, series: pa.Table, sources: pa.Table, meters: Iterable[Meter]) -> pa.Table:
@@ -222,8 +84,9 @@ def score_clips(clips: pa.Table, series: pa.Table, sources: pa.Table, meters: It
     columns |= {column.name: clips[column.name] for column in CLIP_FACTS}
     columns |= _source_facts(clips, sources)
     columns |= places.damage()
+    facts = pa.table({name: columns[name] for name in (*(c.name for c in CLIP_FACTS), *SOURCE_FACTS)})
     for meter in meters:
-        columns |= _scores_of(meter, places)
+        columns |= _scores_of(meter, places, facts)
     schema = arrow_schema((CLIP_ID, SOURCE_ID, *score_columns(meters)))
     arrays = [_array(columns[field.name], field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
@@ -288,38 +151,11 @@ def _is_at_hole(frames: Stitched, source_id: str, first: int, last: int) -> bool
     return bool(is_open or is_broken)
 
 
-def _columns_of(meter: Meter) -> list[Column]:
-    columns = []
-    for series in meter.writes:
-        for statistic in STATISTICS_OF.get(series.name, ()):
-            if statistic == "samples":
-                doc = f"every sample in the clip: {series.doc}; null if there is none"
-                columns.append(Column(f"{series.name}_samples", pa.list_(pa.float32()), doc))
-            else:
-                doc = f"{STATISTICS[statistic][0]} over the clip: {series.doc}; null if nothing was measured"
-                columns.append(Column(f"{series.name}_{statistic}", pa.float64(), doc))
-    return columns + [derived.column for derived in DERIVED if derived.meter == meter.name]
-
-
-def _scores_of(meter: Meter, places: _Places) -> dict[str, Any]:
+def _scores_of(meter: Meter, places: _Places, facts: pa.Table) -> dict[str, Any]:
+    if not meter.scores:
+        return {}
     groups = places.groups(meter)
-    scores: dict[str, Any] = {}
-    for name, group in groups.items():
-        for statistic in STATISTICS_OF.get(name, ()):
-            is_list = statistic == "samples"
-            scores[f"{name}_{statistic}"] = _samples(group) if is_list else STATISTICS[statistic][1](group)
-    for derived in DERIVED:
-        if derived.meter == meter.name:
-            scores[derived.column.name] = derived.compute(groups)
-    return scores
-
-
-def _samples(group: Groups) -> pa.Array:
-    """The values of each clip in time order; null for a clip without any."""
-    order = np.argsort(group.clip, kind="stable")
-    offsets = np.append(group.starts, group.counts.sum()).astype(np.int32)
-    values = pa.array(group.values[order], pa.float32())
-    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(group.counts == 0))
+    return {score.column.name: score.compute(groups, facts) for score in meter.scores}
 
 
 def _source_facts(clips: pa.Table, sources: pa.Table) -> dict[str, pa.ChunkedArray]:

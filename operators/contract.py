@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
+from operators.scores import Score
 from reelmill.column import Column
 
 
@@ -91,6 +92,19 @@ class StreamInfo:
 Update = Callable[..., tuple[Any, ...]]
 
 
+class DeferredUpdate(Protocol):
+    """The update of a meter whose values need the frames that follow: a network over a window, say.
+
+    It is called with every frame of the segment and, where there is one, with the first frame after it.
+    """
+
+    def __call__(self, view: Any, seconds: float) -> None: ...
+
+    def finish(self) -> list[tuple[Any, ...]]:
+        """One tuple per frame that it was called with, in order; that of the frame after the segment is dropped."""
+        ...
+
+
 class Meter(ABC):
     """Says numbers about frames. Subclasses are `@dataclass(frozen=True, kw_only=True)` and set their own `rate_hz`."""
 
@@ -98,13 +112,18 @@ class Meter(ABC):
     version: ClassVar[int] = 1
     view: ClassVar[View]
     writes: ClassVar[tuple[Column, ...]]  # list columns of the series table: `<meter>_<noun>_<unit>`
+    scores: ClassVar[tuple[Score, ...]] = ()  # what a clip is told of them; see operators.scores
+    scores_version: ClassVar[int] = 1  # raise it when `scores` change and `writes` do not: nothing is decoded again
     neutral: ClassVar[frozenset[str]] = frozenset()
     pairwise: ClassVar[bool] = False  # a value compares the sampled frame with the frame before it
+    deferred: ClassVar[bool] = False  # `start` gives a DeferredUpdate: the values come when the segment ends
     rate_hz: float | None = None  # samples per second; None: every frame
 
     @abstractmethod
-    def start(self, info: StreamInfo) -> Update:
-        """A fresh update function for one segment. It may keep what it made of a view: the same array may come again.
+    def start(self, info: StreamInfo) -> Callable[..., Any]:
+        """A fresh `Update` (`DeferredUpdate` if so declared) for one segment.
+
+        It may keep what it made of a view: the same array may come again.
 
         Series layout: a meter with `rate_hz=None` gives one value per entry of `frame_pts`; a pairwise one gives one
         more at the end, for the first frame after the segment, when `next_pts` is not null (so that stitching loses no

@@ -3,7 +3,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from operators.contract import Meter, Operator, Resources, RowError, Update, View
+from operators.contract import Meter, Operator, Resources, RowError, View
 from operators.decode_child import DecodeChild
 from operators.video import BACKENDS, open_segment
 from operators.views import Frame
@@ -67,6 +67,7 @@ class Measure(Operator):
         for meter in self.meters:
             if meter.rate_hz is not None and not meter.rate_hz > 0:
                 raise ValueError(f"meter {meter.name!r}: rate_hz is {meter.rate_hz}, it must be above 0")
+            assert not (meter.deferred and (meter.pairwise or meter.rate_hz is not None)), meter.name
         arrow_schema(self.writes)  # says which column two meters both write
 
     @property
@@ -151,7 +152,7 @@ class Clock:
         self.seconds[f"view:{view.value}"] += time.thread_time() - start
         return array
 
-    def update(self, name: str, update: Update, *arguments: Any) -> tuple[Any, ...]:
+    def update(self, name: str, update: Callable[..., Any], *arguments: Any) -> Any:
         start = time.thread_time()
         values = update(*arguments)
         self.seconds[name] += time.thread_time() - start
@@ -161,15 +162,20 @@ class Clock:
 class Track:
     """One meter on one segment: which frames it sees, and the lists that come of it."""
 
-    def __init__(self, meter: Meter, update: Update, time_base: Fraction, is_first: bool, clock: Clock) -> None:
+    def __init__(self, meter: Meter, update: Any, time_base: Fraction, is_first: bool, clock: Clock) -> None:
         self.meter, self.update, self.clock = meter, update, clock
         self.time_base, self.is_first = time_base, is_first
         self.rate = None if meter.rate_hz is None else Fraction(meter.rate_hz).limit_denominator(10**6)
         self.pts: list[int] = []
         self.values: list[tuple[Any, ...]] = []
+        self.num_deferred = 0
 
     def see(self, before: Frame | None, frame: Frame) -> None:
         """Takes the next frame, `before` being the one before it in this segment."""
+        if self.meter.deferred:
+            self.clock.update(self.meter.name, self.update, *self._seen(frame))
+            self.num_deferred += not frame.is_after
+            return
         if not self._is_wanted(before, frame):
             return
         self.pts.append(frame.pts)
@@ -177,6 +183,8 @@ class Track:
 
     def columns(self) -> dict[str, list[Any]]:
         """The meter's list columns."""
+        if self.meter.deferred:
+            self.values = self.clock.update(self.meter.name, self.update.finish)[: self.num_deferred]
         names = [column.name for column in self.meter.writes]
         lists = dict(zip(names, map(list, zip(*self.values, strict=True)), strict=True)) if self.values else {}
         columns = {name: lists.get(name, []) for name in names}
@@ -189,15 +197,18 @@ class Track:
             return self.is_first and not self.meter.pairwise
         return self._tick(before.pts) < self._tick(frame.pts)
 
+    def _seen(self, frame: Frame) -> tuple[Any, float]:
+        return self.clock.view(frame, self.meter.view), float(frame.pts * self.time_base)
+
     def _tick(self, pts: int) -> int:
         """Grid points k / rate at or before this time."""
         assert self.rate is not None
         return int(pts * self.time_base * self.rate // 1)
 
     def _measure(self, before: Frame | None, frame: Frame) -> tuple[Any, ...]:
-        view = self.clock.view(frame, self.meter.view)
+        view, seconds = self._seen(frame)
         if not self.meter.pairwise:
-            return self.clock.update(self.meter.name, self.update, view, float(frame.pts * self.time_base))
+            return self.clock.update(self.meter.name, self.update, view, seconds)
         if before is None:
             return (None,) * len(self.meter.writes)
         view_before = self.clock.view(before, self.meter.view)

@@ -94,7 +94,7 @@ class Plan:
         add("sources", self.probe)
         add("series", found["sources"], self.measure)
         add("clips", found["series"], self.cut, self.split, cutting.VERSION)
-        add("scores", found["clips"], aggregate.VERSION)
+        add("scores", found["clips"], aggregate.VERSION, [(meter.name, meter.scores_version) for meter in self.meters])
         add("models", *self.models)
         if self.caption is None:
             found["captions"] = ""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Black borders: letterbox and pillarbox."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar
@@ -10,12 +11,25 @@ import pyarrow as pa
 
 from operators.contract import Meter, StreamInfo, Update, View
 from operators.meters.levels import black_code, gain
+from operators.scores import Groups, Score, over
 from reelmill.column import Column
 
 STRIP_SHARE = 0.03
 BAR_LEVEL = 8.0  # a row or column of a bar has a mean below this level of 255
 _SERIES = pa.list_(pa.float32())
 _SIDES = ("top", "bottom", "left", "right")
+
+
+_BAR_SHARE = Column(
+    "border_bar_share",
+    pa.float64(),
+    "depth of the deepest black bar on any side that is there in every sample, "
+    "share of the height or width; null if all samples are black",
+)
+
+
+def _deepest_bar(groups: Mapping[str, Groups], facts: pa.Table) -> np.ndarray:
+    return np.max([groups[f"border_{side}_bar_share"].quantile(0.0) for side in _SIDES], axis=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +59,14 @@ class Border(Meter):
             )
             for side in _SIDES
         ),
+    )
+    scores: ClassVar[tuple[Score, ...]] = (
+        *over(writes, "border_luma_min", "samples", "median"),
+        *over(writes, "border_top_bar_share", "min"),
+        *over(writes, "border_bottom_bar_share", "min"),
+        *over(writes, "border_left_bar_share", "min"),
+        *over(writes, "border_right_bar_share", "min"),
+        Score(_BAR_SHARE, _deepest_bar),
     )
     rate_hz: float | None = 2.0
 

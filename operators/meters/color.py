@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from operators.contract import Meter, StreamInfo, Update, View
+from operators.scores import Score, over
 from reelmill.column import Column
 
 PERCENTILES = (0.05, 0.50, 0.95)
@@ -39,6 +40,15 @@ class Color(Meter):
             "near 0 in grey and toned pictures",
         ),
         Column("color_warmth", _SERIES, "mean of R minus B, -1 to 1; above 0 is warm"),
+    )
+    scores: ClassVar[tuple[Score, ...]] = (
+        *over(writes, "color_luma_p05", "mean"),
+        *over(writes, "color_luma_p50", "mean"),
+        *over(writes, "color_luma_p95", "mean"),
+        *over(writes, "color_saturation", "mean"),
+        *over(writes, "color_chroma", "mean"),
+        *over(writes, "color_hue_spread", "median"),
+        *over(writes, "color_warmth", "mean"),
     )
     rate_hz: float | None = 2.0
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from operators.contract import Meter, StreamInfo, Update, View
+from operators.scores import Score, over
 from reelmill.column import Column
 
 _SERIES = pa.list_(pa.float32())
@@ -42,6 +43,8 @@ class Content(Meter):
             "mean absolute HSV value difference to the frame before, 0-255; null for a frame without predecessor",
         ),
     )
+
+    scores: ClassVar[tuple[Score, ...]] = (*over(writes, "content_lum", "mean", "max"),)
 
     def start(self, info: StreamInfo) -> Update:
         import cv2

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from operators.contract import Meter, StreamInfo, Update, View
 from operators.meters.levels import black_code, code_of, gain
+from operators.scores import Score, over
 from reelmill.column import Column
 
 DARK_LEVEL, BRIGHT_LEVEL = 5, 250
@@ -32,6 +33,12 @@ class Exposure(Meter):
         Column("exposure_dark_share", _SERIES, "share of pixels darker than 5 of 255, 0-1"),
         Column("exposure_bright_share", _SERIES, "share of pixels brighter than 250 of 255, 0-1"),
         Column("exposure_luma", _SERIES, "mean luma level, 0-1 full range"),
+    )
+    scores: ClassVar[tuple[Score, ...]] = (
+        *over(writes, "exposure_clipped_share", "samples", "mean", "max"),
+        *over(writes, "exposure_dark_share", "mean"),
+        *over(writes, "exposure_bright_share", "mean"),
+        *over(writes, "exposure_luma", "mean", "min", "max"),
     )
     rate_hz: float | None = 2.0
 

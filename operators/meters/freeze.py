@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a frame repeats the one before."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,7 +9,20 @@ import numpy as np
 import pyarrow as pa
 
 from operators.contract import Meter, StreamInfo, Update, View
+from operators.scores import Groups, Score, over
 from reelmill.column import Column
+
+FREEZE_LEVEL = 0.1  # of 255: a repeated frame stays below it in H.264, HEVC, VP9 and AV1 (measured)
+_FREEZE_SHARE = Column(
+    "freeze_share",
+    pa.float64(),
+    "share of frames that repeat the one before (mean absolute luma difference below "
+    f"{FREEZE_LEVEL} of 255), 0-1; null for a clip of one frame",
+)
+
+
+def _freeze_share(groups: Mapping[str, Groups], facts: pa.Table) -> np.ndarray:
+    return groups["freeze_absdiff"].share(lambda values: values < FREEZE_LEVEL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +43,11 @@ class Freeze(Meter):
             "mean absolute luma difference to the frame before, 0-255, at 270 px height; "
             "null for a frame without predecessor",
         ),
+    )
+
+    scores: ClassVar[tuple[Score, ...]] = (
+        *over(writes, "freeze_absdiff", "median"),
+        Score(_FREEZE_SHARE, _freeze_share),
     )
 
     def start(self, info: StreamInfo) -> Update:

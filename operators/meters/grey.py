@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from operators.contract import Meter, StreamInfo, Update, View
+from operators.scores import Score, over
 from reelmill.column import Column
 
 
@@ -29,6 +30,7 @@ class Grey(Meter):
             "mean over the pixels of the variance among R, G and B, squared levels of 255; near 0 is grey",
         ),
     )
+    scores: ClassVar[tuple[Score, ...]] = (*over(writes, "grey_variance", "samples", "median", "max"),)
     rate_hz: float | None = 2.0
 
     def start(self, info: StreamInfo) -> Update:

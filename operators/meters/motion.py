@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast the picture moves, and what of it the camera does."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from operators.contract import Meter, StreamInfo, Update, View
+from operators.scores import Groups, Score, over
 from reelmill.column import Column
 
 GRID_PX = 8  # spacing of the flow samples that the camera is fitted to
@@ -17,6 +19,18 @@ INLIER_PX, INLIER_SHARE = 0.25, 0.15  # a sample follows the camera within 0.25 
 FIT_STEPS = 10
 _SERIES = pa.list_(pa.float32())
 _UNKNOWN = "null where too little of the picture has texture"
+
+
+_SHAKE = Column(
+    "camera_shake",
+    pa.float64(),
+    "unsteadiness: robust standard deviation of the camera's pan and tilt speed "
+    "around their medians, frame heights per second; null if unknown",
+)
+
+
+def _shake(groups: Mapping[str, Groups], facts: pa.Table) -> np.ndarray:
+    return np.hypot(groups["camera_pan"].spread(), groups["camera_tilt"].spread())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +85,16 @@ class Motion(Meter):
         Column(
             "camera_inlier_share", _SERIES, f"share of the textured picture that follows the camera, 0-1; {_UNKNOWN}"
         ),
+    )
+    scores: ClassVar[tuple[Score, ...]] = (
+        *over(writes, "motion_speed", "mean", "median", "max"),
+        *over(writes, "motion_residual_speed", "mean"),
+        *over(writes, "camera_pan", "median", "spread"),
+        *over(writes, "camera_tilt", "median", "spread"),
+        *over(writes, "camera_zoom", "median", "spread"),
+        *over(writes, "camera_roll", "median", "spread"),
+        *over(writes, "camera_inlier_share", "mean"),
+        Score(_SHAKE, _shake),
     )
     rate_hz: float | None = 4.0
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from operators.contract import Meter, StreamInfo, Update, View
 from operators.meters.levels import gain
+from operators.scores import Score, over
 from reelmill.column import Column
 
 SCALES_PX = (1080, 270)  # of the short side
@@ -32,6 +33,10 @@ class Sharpness(Meter):
             f"variance of the Laplacian of luma (0-255), the short side scaled to {px} px; null if it is smaller",
         )
         for px in SCALES_PX
+    )
+    scores: ClassVar[tuple[Score, ...]] = (
+        *over(writes, "sharpness_laplacian_1080", "median", "max"),
+        *over(writes, "sharpness_laplacian_270", "median", "max"),
     )
     rate_hz: float | None = 2.0
 
