@@ -5,7 +5,7 @@ A pair of frames counts for a clip only if both lie in it. Means, medians and th
 null; a clip without any has a null score: it was not measured.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,11 +39,31 @@ SOURCE_FACTS = (
     "bits_per_pixel",
     "num_audio_streams",
 )
+# Bits that H.264 needs for the picture of one bit of this codec. Ours: the inverse of the bits per pixel at which a
+# 4K picture starts to fall apart, 0.02 in H.264 (Open-Sora 2.0's floor), 0.012 in HEVC and VP9, 0.008 in AV1.
+H264_BITS = {"h264": 1.0, "hevc": 1.67, "vp9": 1.67, "av1": 2.5, "vp8": 0.8, "mpeg4": 0.7, "mpeg2video": 0.5}
 CLIP_FACTS = (
     Column("num_frames", pa.int32(), "frames in the clip"),
     Column("duration_s", pa.float64(), "seconds of the clip from the first frame to the end; 0 for a still"),
     Column("fps", pa.float64(), "effective frames per second of the clip; null for a still"),
     Column("length_class", pa.string(), "still, too_short, short or long, by the recipe's bounds"),
+)
+SIZE_FACTS = (
+    Column("long_side_px", pa.int32(), "larger of width and height after rotation, pixels; null if unknown"),
+    Column("short_side_px", pa.int32(), "smaller of width and height after rotation, pixels; null if unknown"),
+)
+BITS_FACTS = (
+    Column(
+        "clip_bits_per_pixel",
+        pa.float64(),
+        "8 * bytes of the clip's frames / (coded pixels * frames); null where the reader does not know the bytes",
+    ),
+    Column(
+        "clip_bits_per_pixel_h264",
+        pa.float64(),
+        "the same as if it were H.264: times 1.67 for HEVC and VP9, 2.5 for AV1, 0.5 for MPEG-2 (ours, see H264_BITS); "
+        "null for codecs without a number, such as those that code each frame by itself",
+    ),
 )
 DAMAGE_FACTS = (
     Column(
@@ -62,7 +82,7 @@ DAMAGE_FACTS = (
 def score_columns(meters: Iterable[Meter]) -> tuple[Column, ...]:
     """What `score_clips` writes beside clip_id and source_id, with these meters."""
     sources = {column.name: column for column in SOURCES}
-    facts = (*CLIP_FACTS, *(sources[name] for name in SOURCE_FACTS), *DAMAGE_FACTS)
+    facts = (*CLIP_FACTS, *(sources[name] for name in SOURCE_FACTS), *SIZE_FACTS, *BITS_FACTS, *DAMAGE_FACTS)
     return (*facts, *(score.column for meter in meters for score in meter.scores))
 
 
@@ -83,8 +103,11 @@ def score_clips(clips: pa.Table, series: pa.Table, sources: pa.Table, meters: It
     columns: dict[str, Any] = {name: clips[name] for name in ("clip_id", "source_id")}
     columns |= {column.name: clips[column.name] for column in CLIP_FACTS}
     columns |= _source_facts(clips, sources)
+    columns |= _sizes(columns)
+    columns |= _bits(places.bytes_per_frame(), columns)
     columns |= places.damage()
-    facts = pa.table({name: columns[name] for name in (*(c.name for c in CLIP_FACTS), *SOURCE_FACTS)})
+    names = (*SOURCE_FACTS, *(column.name for column in (*CLIP_FACTS, *SIZE_FACTS, *BITS_FACTS)))
+    facts = pa.table({name: columns[name] for name in names})
     for meter in meters:
         columns |= _scores_of(meter, places, facts)
     schema = arrow_schema((CLIP_ID, SOURCE_ID, *score_columns(meters)))
@@ -127,6 +150,22 @@ class _Places:
         owner = order[np.maximum(place, 0)]
         return owner, (place >= 0) & (pts < self.end[owner])
 
+    def bytes_per_frame(self) -> np.ndarray:
+        """Mean bytes of a frame of each clip; NaN where they are not known of every frame."""
+        result = np.full(self.num_clips, np.nan)
+        for source_id, clip_list in self.clips_of.items():
+            frames = self.frames[source_id]
+            if "frame_bytes" not in frames.index.series.column_names:
+                continue
+            values = np.concatenate([np.zeros(0), *(frames.index.values("frame_bytes", row) for row in frames.rows)])
+            if len(values) != len(frames.pts):
+                continue
+            total, num_unknown = _running(np.nan_to_num(values)), _running(np.isnan(values))
+            first, last = (np.searchsorted(frames.pts, side[clip_list]) for side in (self.start, self.end))
+            mean = (total[last] - total[first]) / np.maximum(last - first, 1)
+            result[clip_list] = np.where(num_unknown[last] == num_unknown[first], mean, np.nan)
+        return result
+
     def damage(self) -> dict[str, list[Any]]:
         """num_corrupt_frames and is_damaged of each clip."""
         num_corrupt, is_damaged = [0] * self.num_clips, [False] * self.num_clips
@@ -141,6 +180,22 @@ class _Places:
                 is_cut_off = is_last and damage[frames.row[last - 1]] is not None
                 is_damaged[clip] = bool(is_cut_off or num_corrupt[clip] or _is_at_hole(frames, source_id, first, last))
         return {"num_corrupt_frames": num_corrupt, "is_damaged": is_damaged}
+
+
+def _sizes(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    width, height = (columns[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
+    return {"long_side_px": np.maximum(width, height), "short_side_px": np.minimum(width, height)}
+
+
+def _bits(bytes_per_frame: np.ndarray, columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    width, height = (columns[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
+    bits = 8 * bytes_per_frame / (width * height)
+    weight = np.array([H264_BITS.get(codec, np.nan) for codec in columns["codec"].to_pylist()], np.float64)
+    return {"clip_bits_per_pixel": bits, "clip_bits_per_pixel_h264": bits * weight}
+
+
+def _running(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
 
 
 def _is_at_hole(frames: Stitched, source_id: str, first: int, last: int) -> bool:

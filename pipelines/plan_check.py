@@ -96,6 +96,15 @@ def _check_rule(rule: Rule, index: int, gates: Mapping[str, Columns]) -> None:
     problem = type_problem(rule, known[rule.column])
     if problem:
         raise PlanError(f"{place}: {problem}")
+    if rule.where is not None:
+        _check_where(rule.where.column, known, f"{place}: where")
+
+
+def _check_where(column: str, known: Columns, place: str) -> None:
+    if column not in known:
+        raise PlanError(f"{place}: there is no column {column!r} at this gate{nearest(column, known)}")
+    if not (pa.types.is_integer(known[column]) or pa.types.is_floating(known[column])):
+        raise PlanError(f"{place} needs a number, {column!r} is {known[column]}")
 
 
 def _results(operator: Operator) -> list[Column]:

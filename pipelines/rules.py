@@ -28,6 +28,25 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Where(Section):
+    """Which rows a rule is about: those whose `column` lies within [min, max]; a null lies nowhere."""
+
+    column: str
+    min: Number | None = None
+    max: Number | None = None
+
+    @model_validator(mode="after")
+    def _has_bounds(self) -> "Where":
+        if self.min is None and self.max is None:
+            raise ValueError(f"where on {self.column!r} needs min and/or max")
+        return self
+
+    @property
+    def text(self) -> str:
+        """`short_side_px >= 720`"""
+        return f"{self.column} {_bounds(self.min, self.max)}"
+
+
 class Rule(Section):
     """A condition on one column. A row that does not meet it gets `tier`, with a reason.
 
@@ -40,6 +59,7 @@ class Rule(Section):
         on_null: what a null or NaN means: `reject` fails the rule (reason `unmeasured:<column>`), `keep` meets it.
         gate: the round after which the column exists.
         max_bad_share: the largest allowed share (0-1) of samples that lie outside [min, max].
+        where: the rows that the rule is about, such as one size tier; null: all.
         tier: what a row that fails becomes: `reject`, or `condition_only` (captioned, tokenized, not trained on as is).
         source: who published the number, or `ours` and why.
     """
@@ -52,6 +72,7 @@ class Rule(Section):
     on_null: Literal["reject", "keep"] = "reject"
     gate: Gate = "measure"
     max_bad_share: float | None = Field(default=None, ge=0, le=1)
+    where: Where | None = None
     tier: Literal["reject", "condition_only"] = "reject"
     source: str = "ours"
 
@@ -75,9 +96,13 @@ class Rule(Section):
 
     @cached_property
     def threshold(self) -> str:
-        """The condition as text: `>= 3840`, `0.1 .. 100`, `in [h264, hevc]`, `<= 5 % of samples outside >= 3`."""
+        """The condition as text: `>= 3840`, `in [h264, hevc]`, `<= 5 % of samples outside >= 3`.
+
+        With `where`, the rows it is about follow: `<= 0.01 where short_side_px >= 720`.
+        """
         text = f"in [{', '.join(map(_plain, self.in_))}]" if self.in_ is not None else _bounds(self.min, self.max)
-        return text if self.max_bad_share is None else f"<= {self.max_bad_share * 100:g} % of samples outside {text}"
+        text = text if self.max_bad_share is None else f"<= {self.max_bad_share * 100:g} % of samples outside {text}"
+        return text if self.where is None else f"{text} where {self.where.text}"
 
 
 def type_problem(rule: Rule, dtype: pa.DataType) -> str | None:

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines.recipe_text import nearest
-from pipelines.rules import GATES, Rule, type_problem
+from pipelines.rules import GATES, Rule, Where, type_problem
 from reelmill.tables import REASON
 
 FAILED, UNMEASURED = "failed:", "unmeasured:"
@@ -50,18 +50,21 @@ class Verdict:
             self.is_open &= ~is_hit
 
     def apply(self, rows: pl.DataFrame, rule: Rule, column: str) -> None:
-        if column not in rows.columns:
-            near = nearest(column, rows.columns)
-            raise ValueError(f"rule {rule.name!r}: there is no column {rule.column!r} at gate {rule.gate}{near}")
+        prefix = column.removesuffix(rule.column)
+        for name in (rule.column, *([rule.where.column] if rule.where else [])):
+            if prefix + name not in rows.columns:
+                near = nearest(prefix + name, rows.columns)
+                raise ValueError(f"rule {rule.name!r}: there is no column {name!r} at gate {rule.gate}{near}")
         problem = type_problem(rule, rows.select(column).head(0).to_arrow().schema.field(0).type)
         if problem:
             raise ValueError(f"rule {rule.name!r}: {problem}")
         values, is_bad = _evaluate(rows.get_column(column), rule)
         is_null = values.is_null().to_numpy()
-        where = (rule.column, rule.gate, rule.threshold)
-        self._hit(is_bad & ~is_null, values, _reason(rule.name, *where, False), rule.tier)
+        place = (rule.column, rule.gate, rule.threshold)
+        is_meant = np.ones(rows.height, bool) if rule.where is None else _is_within(rows, rule.where, prefix)
+        self._hit(is_bad & ~is_null & is_meant, values, _reason(rule.name, *place, False), rule.tier)
         if rule.on_null == "reject":
-            self._hit(is_null, None, _reason(UNMEASURED + rule.column, *where, True), rule.tier)
+            self._hit(is_null & is_meant, None, _reason(UNMEASURED + rule.column, *place, True), rule.tier)
 
     def close_gate(self, gate: str) -> None:
         self.closed_at[self.is_open] = GATES.index(gate)
@@ -117,6 +120,11 @@ def _reason(rule: str, column: str, gate: str, threshold: str, unmeasured: bool)
     return {"rule": rule, "column": column, "gate": gate, "threshold": threshold, "unmeasured": unmeasured}
 
 
+def _is_within(rows: pl.DataFrame, where: Where, prefix: str) -> np.ndarray:
+    values = rows.get_column(prefix + where.column).cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return ~_outside(values, where) & ~np.isnan(values)
+
+
 def _evaluate(series: pl.Series, rule: Rule) -> tuple[pl.Series, np.ndarray]:
     """The value that the rule judges (null: unmeasured) and whether it fails; arbitrary where null."""
     if rule.max_bad_share is not None:
@@ -147,7 +155,7 @@ def _per_list(flags: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return sums[offsets[1:]] - sums[offsets[:-1]]
 
 
-def _outside(values: np.ndarray, rule: Rule) -> np.ndarray:
+def _outside(values: np.ndarray, rule: Rule | Where) -> np.ndarray:
     """Whether each value lies outside [min, max]; a float column compares at its own precision, so that a stored
     float32 0.12 is not less than the recipe's 0.12."""
     to = values.dtype.type if values.dtype.kind == "f" else np.float64

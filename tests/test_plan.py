@@ -15,6 +15,7 @@ from operators.contract import Operator, Resources
 from pipelines.chain import Chain
 from pipelines.plan import Plan, PlanError, all_columns, build_plan, check, identity, pool_size, preflight
 from pipelines.recipe import load_recipe
+from pipelines.recipe_text import RecipeError
 from reelmill.column import Column
 from reelmill.tables import CLIP_ID, STATE
 
@@ -139,13 +140,22 @@ class Model(Operator):
         ("rules.freeze.column=codec", r"min and max need a number, 'codec' is string"),
         ("rules.damage.in=[1]", r"in holds 1, which is no bool as column 'is_damaged' is"),
         ("rules.length.in=[1]", r"in holds 1, which is no string"),
-        ("rules.size.gate=measure", r"no column 'long_side_px' at gate 'measure'; it exists at gate 'header'"),
+        (
+            "rules.size={name: size, column: display_aspect, max: 3}",
+            r"no column 'display_aspect' at gate 'measure'; it exists at gate 'header'",
+        ),
+        (
+            "rules.freeze.where={column: short_sid_px, max: 9}",
+            r"where: there is no column 'short_sid_px'.*'short_side_px'",
+        ),
+        ("rules.freeze.where={column: codec, max: 9}", r"where needs a number, 'codec' is string"),
+        ("rules.freeze.where={column: width_px}", r"where on 'width_px' needs min and/or max"),
         ("rules.damage.column=status", r"no column 'status' at gate 'measure'; it exists at gate 'captions'"),
         ("measure.meters=[{meter: grey}]", r"shots are cut from content_hue, .*: add \{meter: content\}"),
     ],
 )
 def test_check_names_the_rule_and_the_nearest_column(override: str, message: str) -> None:
-    with pytest.raises(PlanError, match=message):
+    with pytest.raises((PlanError, RecipeError), match=message):
         check(plan_of(override))
 
 

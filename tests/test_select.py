@@ -330,3 +330,22 @@ def test_files_without_an_id_are_counted_one_by_one() -> None:
     selection = pa.Table.from_pylist([row | {"reasons": [reason]}] * 3, schema=SELECTION_SCHEMA)
     counts = {r["outcome"] or r["rule"]: r["num_sources"] for r in summary(pl.DataFrame(selection)).to_dicts()}
     assert counts == {"failed": 3, "failed:bad_input": 3}
+
+
+def test_a_rule_with_where_is_about_those_rows_only() -> None:
+    rows = clip_rows({"speed": 9.0, "count": 480}, {"speed": 9.0, "count": 720}, {"speed": 9.0}, {"count": 800})
+    judge = rule(name="tier", column="speed", max=8, where={"column": "count", "min": 720})
+    selection = decide(rows, [judge], gate="measure")
+    assert reasons_of(selection) == [[], ["tier"], [], ["unmeasured:speed"]]
+    assert judge.threshold == "<= 8 where count >= 720"
+    assert selection.get_column("reasons").to_list()[1][0]["threshold"] == judge.threshold
+
+
+def test_where_sees_header_columns_too() -> None:
+    sources = pl.DataFrame({"source_id": ["a", "b"], "width_px": [3840, 1280], "height_px": [2160, 720]}).with_columns(
+        pixel_aspect=pl.lit(1.0), bit_rate_bps=pl.Series([4e5, 4e5])
+    )
+    judge = rule(column="bit_rate_bps", min=5e5, gate="header", where={"column": "short_side_px", "min": 1080})
+    assert decide_sources(sources, [judge]).get_column("tier").to_list() == ["reject", "train"]
+    clips = pl.DataFrame({"clip_id": ["c", "d"], "source_id": ["a", "b"]})
+    assert decide(clips, [judge], gate="header", sources=sources).get_column("tier").to_list() == ["reject", "train"]
