@@ -10,6 +10,7 @@ import pyarrow as pa
 from pipelines import unit_tasks
 from pipelines.ledger import Ledger
 from pipelines.plan import Plan
+from pipelines.rounds import files_hash
 from reelmill.storage import Store
 
 
@@ -53,6 +54,10 @@ class DataSet:
         return self._ledger(f"scores/models-{self.plan.fps['models']}", ("clip_id",), "models")
 
     @cached_property
+    def duplicates(self) -> Ledger:
+        return self._ledger(f"duplicates-{self.plan.fps['dedup']}", ("clip_id",), "dedup")
+
+    @cached_property
     def selection(self) -> Ledger:
         return self._ledger(f"selection-{self.plan.fps['selection']}", ("source_id", "clip_id"), "selection")
 
@@ -70,9 +75,19 @@ class DataSet:
 
     def select_task(self, gate: str) -> unit_tasks.SelectUnit:
         models = self.model_scores if self.plan.models else None
+        duplicates = self.duplicates if self.plan.dedup else None
         captions = self.captions if self.plan.caption else None
         return unit_tasks.SelectUnit(
-            self.sources, self.series, self.clips, self.scores, models, captions, self.selection, self.plan, gate
+            self.sources,
+            self.series,
+            self.clips,
+            self.scores,
+            models,
+            duplicates,
+            captions,
+            self.selection,
+            self.plan,
+            gate,
         )
 
     def kept_rows(self, gate: str, unit: int) -> pa.Table:
@@ -80,6 +95,11 @@ class DataSet:
 
     def kept_hash(self, gate: str, unit: int) -> str:
         return self.select_task(gate).kept_hash(unit)
+
+    def dedup_hash(self, unit: int) -> str:
+        """Input hash of a unit's share in the deduplication: the clips kept so far, their scores and embeddings."""
+        stamp = self.model_scores.stamp(unit) if self.plan.models else None
+        return files_hash(self.kept_hash("models", unit), self.scores.content(unit), stamp.content if stamp else "")
 
     def outcome(self) -> Any:
         """Kept, rejected and failed clips by rule (`pipelines.select.merge_summaries`); None before the selection."""

@@ -67,6 +67,7 @@ def _tables(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "sources": tables["sources"],
         "clips": tables.get("clips"),
         **{f"scores/{k}": v for k, v in tables["scores"].items()},
+        "duplicates": tables.get("duplicates"),
         "selection": tables.get("selection"),
         "captions": tables.get("captions"),
     }

@@ -41,7 +41,7 @@ from pipelines.rounds import (
 from reelmill import tables
 from reelmill.ids import unit_of
 
-STAGES = ("probe", "measure", "clips", "models", "caption", "select", "tokenize", "pack", "report")
+STAGES = ("probe", "measure", "clips", "models", "dedup", "caption", "select", "tokenize", "pack", "report")
 SMALL_ROUND_S = 5.0  # a round of pure Python that is estimated to be shorter needs no actors
 MAX_ROWS_PER_PLAN = 20_000  # rows of work the driver holds at once
 
@@ -124,6 +124,7 @@ class Mill(DataSet):
             "measure": self._measure,
             "clips": self._clips,
             "models": self._models,
+            "dedup": self._dedup,
             "caption": self._caption,
             "select": self._select,
             "tokenize": self._tokenize,
@@ -187,6 +188,7 @@ class Mill(DataSet):
             "series": self.series.rel,
             "clips": self.clips.rel,
             "scores": {"measure": self.scores.rel, "models": self.model_scores.rel if plan.models else None},
+            "duplicates": self.duplicates.rel if plan.dedup else None,
             "selection": self.selection.rel,
             "captions": self.captions.rel if plan.caption else None,
         }
@@ -244,6 +246,18 @@ class Mill(DataSet):
             )
         )
 
+    def _dedup(self) -> None:
+        if self.plan.dedup is None:
+            return
+        from pipelines.dedup import DedupAll
+
+        units = self.units_of(self.clips)
+        task = DedupAll(self.plan.dedup, self.duplicates, partial(self.kept_rows, "models"), self.dedup_hash)
+        watch, result = Stopwatch(), RoundResult("dedup", num_workers=1)
+        result.num_rows = task(units)
+        result.seconds = watch.seconds
+        self._finish(result, self.duplicates.fp)
+
     def _caption(self) -> None:
         if self.plan.caption is None:
             return
@@ -252,8 +266,8 @@ class Mill(DataSet):
             Round(
                 job=job,
                 units=self.units_of(self.clips),
-                rows=partial(self.kept_rows, "models"),
-                input_hash=partial(self.kept_hash, "models"),
+                rows=partial(self.kept_rows, "dedup"),
+                input_hash=partial(self.kept_hash, "dedup"),
                 seconds=lambda row: 0.005 if self.plan.caption_is_cheap else 5.0,
                 runs_here=self.plan.caption_is_cheap,
             )

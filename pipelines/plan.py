@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a recipe to operator objects, fingerprints and checks, before a row moves. Nothing heavy is imported here.
 
-    sources -> series -> clips -> scores -> [models] -> [captions] -> selection -> tokens
+    sources -> series -> clips -> scores -> [models] -> [dedup] -> [captions] -> selection -> tokens
 
 A fingerprint covers what can change a stage's rows and nothing else: a changed meter changes `series` and all behind
 it, a changed rule `selection` alone, a changed caption setting `captions` (and `selection` if a rule looks at
@@ -19,7 +19,9 @@ from operators import aggregate
 from operators import cut as cutting
 from operators.contract import Meter, Operator, config_of
 from operators.cut import CutConfig, SplitConfig
+from pipelines import dedup
 from pipelines.chain import Chain
+from pipelines.dedup import Dedup
 from pipelines.plan_check import PlanError
 from pipelines.recipe import Pack, Recipe, build_caption, build_measure, build_meters, build_models, build_tokenizers
 from pipelines.rules import SELECT_VERSION, Rule
@@ -42,6 +44,7 @@ class Plan:
     cut: CutConfig
     split: SplitConfig
     models: tuple[Operator, ...]
+    dedup: Dedup | None
     rules: tuple[Rule, ...]
     caption: Any | None  # captioning.operator.Caption
     tokenizers: tuple[Any, ...]  # tokenization.operator.Tokenize
@@ -96,6 +99,10 @@ class Plan:
         add("clips", found["series"], self.cut, self.split, cutting.VERSION)
         add("scores", found["clips"], aggregate.VERSION, [(meter.name, meter.scores_version) for meter in self.meters])
         add("models", *self.models)
+        if self.dedup is None:
+            found["dedup"] = ""
+        else:
+            add("dedup", dedup.VERSION, self.dedup.model_dump(), found["scores"], found["models"])
         if self.caption is None:
             found["captions"] = ""
         else:  # the texts are made of scores: a changed meter makes them stale
@@ -109,6 +116,7 @@ class Plan:
             found["scores"],
             self.split,
             found["models"] if "models" in gates else None,
+            found["dedup"],  # the split follows it, rules or none
             found["captions"] if "captions" in gates else None,
         )
         found["tokens"] = ",".join(operator.spec.spec_id for operator in self.tokenizers)
@@ -130,6 +138,7 @@ def build_plan(recipe: Recipe) -> Plan:
         cut=recipe.clips,
         split=recipe.split,
         models=build_models(recipe),
+        dedup=recipe.dedup,
         rules=recipe.rules,
         caption=build_caption(recipe),
         tokenizers=build_tokenizers(recipe),
@@ -152,6 +161,7 @@ def all_columns(plan: Plan) -> list[tuple[str, Column]]:
         "clips": tables.CLIPS,
         "scores/measure": plan.score_columns,
         "scores/models": plan.model_columns if plan.models else (),
+        "duplicates": dedup.DUPLICATES if plan.dedup is not None else (),
         "selection": tables.SELECTION,
         "captions": tables.CAPTIONS if plan.caption is not None else (),
     }

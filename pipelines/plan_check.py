@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from operators import cut, measure
 from operators.contract import Operator
+from pipelines.dedup import DUPLICATES
 from pipelines.recipe_text import nearest
 from pipelines.rules import GATES, HEADER_COLUMNS, Rule, type_problem
 from reelmill import tables
@@ -32,20 +33,33 @@ def check_plan(plan: "Plan") -> None:
     _check_reads(plan.probe, {name: sources[name] for name in LISTED}, "the listing")
     _check_reads(plan.measure, sources | types_of(measure.WORK), "the sources table")
     _check_writes([*tables.SERIES, *(column for meter in plan.meters for column in meter.writes)], "series")
-    missing = [name for name in cut.SCORE_COLUMNS if name not in types_of(plan.series_columns)]
+    needed = cut.needed_columns(plan.cut.detector)
+    missing = [name for name in needed if name not in types_of(plan.series_columns)]
     if missing:
-        raise PlanError(f"shots are cut from {', '.join(missing)}: add {{meter: content}} to measure.meters")
+        raise PlanError(f"shots are cut from {', '.join(missing)}: add {{meter: {needed[missing[0]]}}} to measure.meters")
     clips = scored_types(plan)
     for operator in plan.models:
         _check_reads(operator, clips, "what is known of a clip")
         _check_writes([Column(name, dtype, "-") for name, dtype in clips.items()] + _results(operator), "scores")
         clips |= types_of(_results(operator))
+    if plan.dedup is not None:
+        _check_dedup(plan.dedup.columns, clips)
     for operator in (*([plan.caption] if plan.caption is not None else []), *plan.tokenizers):
         _check_reads(operator, clips, "what is known of a clip")
     for operator in plan.tokenizers:
         _check_writes([*tables.SHARD_KEYS, *_new(operator, tables.SHARD_KEYS)], f"shards of {operator.name}")
     for index, rule in enumerate(plan.rules):
         _check_rule(rule, index, columns_by_gate(plan))
+
+
+def _check_dedup(keep: Iterable[str], known: Columns) -> None:
+    if "embedding" not in known:
+        raise PlanError("dedup compares embeddings, and no operator writes one: add {op: embedding, ...} to models")
+    for name in keep:
+        if name not in known:
+            raise PlanError(f"dedup.keep: there is no column {name!r}{nearest(name, known)}")
+        if not (pa.types.is_integer(known[name]) or pa.types.is_floating(known[name])):
+            raise PlanError(f"dedup.keep needs numbers, {name!r} is {known[name]}")
 
 
 def scored_types(plan: "Plan") -> Columns:
@@ -58,8 +72,9 @@ def columns_by_gate(plan: "Plan") -> dict[str, Columns]:
     header = types_of(tables.SOURCES) | types_of(HEADER_COLUMNS)
     measure = _without_state(types_of(plan.score_columns))
     models = measure | types_of(column for operator in plan.models for column in _results(operator))
-    captions = models | (types_of(tables.CAPTIONS) if plan.caption is not None else {})
-    found = {"header": header, "measure": measure, "models": models, "captions": captions}
+    dedup = models | (types_of(DUPLICATES) if plan.dedup is not None else {})
+    captions = dedup | (types_of(tables.CAPTIONS) if plan.caption is not None else {})
+    found = {"header": header, "measure": measure, "models": models, "dedup": dedup, "captions": captions}
     return {gate: _without_state(columns) for gate, columns in found.items()}
 
 

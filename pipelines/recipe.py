@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a recipe is: every key, its type and its default. The text is YAML; unknown keys are errors.
 
-The sections are the rounds of a run: `sources`, `measure`, `clips`, `models`, `rules` (with `split`), `captions`,
-`tokens`, `pack`. A list item that names a meter or operator (`{meter: exposure, rate_hz: 2}`) carries that class's own
-fields; they are owned and documented there.
+The sections are the rounds of a run: `sources`, `measure`, `clips`, `models`, `dedup`, `rules` (with `split`),
+`captions`, `tokens`, `pack`. A list item that names a meter or operator (`{meter: exposure, rate_hz: 2}`) carries that
+class's own fields; they are owned and documented there.
 """
 
 import json
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from operators.catalog import meter_class, operator_class
 from operators.contract import Meter, Operator
 from operators.cut import CutConfig, SplitConfig
+from pipelines.dedup import Dedup
 from pipelines.recipe_text import RecipeError, apply_override, build, describe, nearest, parse_yaml
 from pipelines.rules import Rule, Section
 
@@ -70,7 +71,7 @@ class OperatorItem(Item):
 class MeasureSection(Section):
     """The one decode. A null leaves the default of `operators.measure.Measure`."""
 
-    backend: Literal["pyav", "decord"] | None = None
+    backend: Literal["pyav", "decord", "torchcodec", "torchcodec-cuda"] | None = None
     threads: int | None = Field(default=None, ge=1)
     segment_s: float = Field(default=60.0, gt=0)
     time_limit_s: float | None = Field(default=None, gt=0)
@@ -93,6 +94,7 @@ class Recipe(Section):
     measure: MeasureSection = MeasureSection()
     clips: CutConfig = CutConfig()
     models: tuple[OperatorItem, ...] = ()
+    dedup: Dedup | None = None
     rules: tuple[Rule, ...] = ()
     split: SplitConfig = SplitConfig()
     captions: dict[str, Any] | None = Field(default_factory=dict)

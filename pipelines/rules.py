@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from reelmill.column import Column
 
 SELECT_VERSION = 1  # raise it when the same rules and scores would give other rows
-GATES = ("header", "measure", "models", "captions")  # cheap to dear
-Gate = Literal["header", "measure", "models", "captions"]
+GATES = ("header", "measure", "models", "dedup", "captions")  # cheap to dear
+Gate = Literal["header", "measure", "models", "dedup", "captions"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 # Derived from `sources` for header rules.

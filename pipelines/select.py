@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which clips are kept, and why not: one pure function over whatever was measured.
 
-Rules are evaluated gate by gate (header, measure, models, captions). A clip that is rejected at a gate is not looked at
-by the gates behind it, because nothing dearer is computed for it; so its row is the same whether or not dearer scores
-happen to exist from an earlier, looser recipe. All rules of a gate are evaluated, so a row lists each one it fails.
+Rules are evaluated gate by gate (header, measure, models, dedup, captions). A clip that is rejected at a gate is not
+looked at by the gates behind it, because nothing dearer is computed for it; so its row is the same whether or not
+dearer scores happen to exist from an earlier, looser recipe. All rules of a gate are evaluated, so a row lists each one
+it fails.
 
 `gate=header` rules look at `sources` (and HEADER_COLUMNS, derived here), all others at the clip's scores: `fps` is the
 file's in a header rule and the clip's in a measure rule.
@@ -25,12 +26,14 @@ from reelmill.ids import split_of
 from reelmill.tables import SELECTION
 
 SELECTION_SCHEMA = arrow_schema(SELECTION)
+SPLIT_GROUP = "split_group"  # column of gate dedup
 SOURCE_PREFIX = "source:"  # header columns of a clip's source, while its clips are decided
 # The column that says that a row failed to compute, per gate; the clip's own `error_kind` belongs to `measure`.
 ERROR_COLUMNS = {
     "header": "error_kind",
     "measure": "error_kind",
     "models": "models_error_kind",
+    "dedup": "dedup_error_kind",
     "captions": "captions_error_kind",
 }
 
@@ -176,14 +179,16 @@ def _prefixed(sources: pl.DataFrame) -> pl.DataFrame:
 
 def _selection(rows: pl.DataFrame, verdict: Verdict, split: SplitConfig) -> pl.DataFrame:
     ids = rows.get_column("source_id")
-    names = ids.unique()
+    side_by = [name for name in (SPLIT_GROUP, "source_id") if name in rows.columns]
+    groups = rows.select(pl.coalesce(side_by)).to_series()  # sources that near duplicates connect share one side
+    names = groups.unique()
     sides = pl.Series([split_of(name, split.val_fraction, split.seed) for name in names], dtype=pl.String)
     return pl.DataFrame(
         {
             "clip_id": rows.get_column("clip_id"),
             "source_id": ids,
             "tier": pl.Series(pl.from_arrow(verdict.tiers())),
-            "split": ids.replace_strict(names, sides, return_dtype=pl.String),
+            "split": groups.replace_strict(names, sides, return_dtype=pl.String),
             "decided_gate": pl.Series(pl.from_arrow(verdict.decided_gates())),
             "reasons": pl.Series(pl.from_arrow(verdict.reasons())),
         }

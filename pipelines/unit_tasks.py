@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pipelines.ledger import Ledger
 from pipelines.rounds import files_hash
+from pipelines.rules import GATES
 from reelmill.column import Column, arrow_schema
 from reelmill.tables import CLIP_ID, CLIPS, SHARD_KEYS, SOURCE_ID, STATE
 
@@ -109,6 +110,7 @@ class SelectUnit:
     clips: Ledger
     scores: Ledger
     models: Ledger | None
+    duplicates: Ledger | None
     captions: Ledger | None
     selection: Ledger
     plan: "Plan"
@@ -133,7 +135,7 @@ class SelectUnit:
             self.clips.content(unit),
             self.scores.content(unit),
         ]
-        for table in (self.models, self.captions):
+        for table in (self.models, self.duplicates, self.captions):
             if table is not None and table.stamp(unit) is not None:
                 inputs.append(table.content(unit))
         return inputs
@@ -170,7 +172,8 @@ class SelectUnit:
         import polars as pl
 
         rows = pl.DataFrame(pl.from_arrow(self.scores.read(unit)))
-        for name, table in (("models", self.models), ("captions", self.captions)):
+        later = (("models", self.models), ("dedup", self.duplicates), ("captions", self.captions))
+        for name, table in later[: max(0, GATES.index(self.gate) - 1)]:
             if table is not None and table.stamp(unit) is not None:
                 extra = pl.DataFrame(pl.from_arrow(table.read(unit))).drop("source_id", strict=False)
                 extra = extra.rename({"error_kind": f"{name}_error_kind", "error": f"{name}_error"}, strict=False)

@@ -42,7 +42,11 @@ def unit_of(relpath: str, num_units: int) -> int:
     return int(_digest("unit", relpath)[:8], 16) * num_units >> 32
 
 
+def draw_of(what: str, seed: int, name: str) -> float:
+    """A number in [0, 1) that follows from its arguments, evenly spread over names."""
+    return int(_digest(what, seed, name)[:8], 16) / 2**32
+
+
 def split_of(source: str, val_fraction: float, seed: int = 0) -> str:
     """train or val: a hash of the source, so all clips of a source fall on one side."""
-    draw = int(_digest("split", seed, source)[:8], 16) / 2**32
-    return "val" if draw < val_fraction else "train"
+    return "val" if draw_of("split", seed, source) < val_fraction else "train"

@@ -21,7 +21,7 @@ pc: Any = pyarrow.compute  # its functions are made when it is imported; type ch
 MAX_SHOWN = 24  # clips of each kind on the contact sheet
 MAX_FAILURES = 60  # failed rows listed with their messages
 FAILED = "failed:"  # begins the reason of a row that could not be computed; it counts as failed, not as rejected
-GATES = ("header", "measure", "models", "captions")
+GATES = ("header", "measure", "models", "dedup", "captions")
 
 
 @dataclass(frozen=True, order=True)
