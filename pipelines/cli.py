@@ -49,7 +49,7 @@ def run(
     set_: SetOpt = [],  # noqa: B006 - typer copies it
     only: Annotated[
         str | None,
-        typer.Option(help="Run one stage: probe, measure, clips, models, caption, select, tokenize, pack or report."),
+        typer.Option(help="Stage: probe, measure, clips, models, dedup, caption, select, tokenize, pack or report."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first N sources of the listing.")] = None,
     address: AddressOpt = None,

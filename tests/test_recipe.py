@@ -97,7 +97,7 @@ def test_a_recipe_survives_its_own_json_and_yaml(tmp_path: Path) -> None:
             "min: 0.1",
             "min: 0.1, gate: measured",
             "my.yaml: rules[0].gate: \"measured\": input should be 'header', "
-            "'measure', 'models' or 'captions'; did you mean 'measure'?",
+            "'measure', 'models', 'dedup' or 'captions'; did you mean 'measure'?",
         ),
         ("min: 0.1", "min: 2, max: 1", "my.yaml: rules[0]: rule 'bright': min 2 is greater than max 1"),
         ("min: 0.1", "on_null: keep", "my.yaml: rules[0]: rule 'bright' needs min and/or max, or in"),
