@@ -248,8 +248,9 @@ def _rule_values(
     store: Store, tables: dict[str, Any], unit: str, recipe: dict[str, Any], tiers: dict[str, str], census: Census
 ) -> None:
     """Adds this unit's judged values of every numeric rule, kept and rejected apart."""
-    rules = [r for r in recipe.get("rules", []) if r.get("in") is None and r.get("gate") != "header"]
-    for table_rel in (tables.get("scores") or {}).values():
+    judged = [r for r in recipe.get("rules", []) if r.get("in") is None and r.get("gate") != "header"]
+    rules = {rule_key(rule): rule for rule in judged}.values()  # two rules on one number: its values once
+    for table_rel in (*(tables.get("scores") or {}).values(), tables.get("duplicates")):
         if not table_rel or not store.exists(f"{table_rel}/{unit}"):
             continue
         wanted = ["clip_id", *dict.fromkeys(r["column"] for r in rules)]

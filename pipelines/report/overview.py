@@ -164,6 +164,11 @@ def _rules(manifest: dict[str, Any], census: Census) -> str:
 
 def limit_text(rule: dict[str, Any]) -> str:
     """A rule's condition in words: `>= 0.1`, `0.1 to 3`, `sdr, hlg`, `≥ 3, but for 5 % of samples`."""
+    where = rule.get("where")
+    return _limit(rule) if where is None else f"{_limit(rule)} where {where['column']} {_limit(where)}"
+
+
+def _limit(rule: dict[str, Any]) -> str:
     if rule.get("in") is not None:
         return ", ".join(str(v).lower() if isinstance(v, bool) else str(v) for v in rule["in"])
     low, high = rule.get("min"), rule.get("max")
