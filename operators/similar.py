@@ -52,17 +52,18 @@ def normalised(vectors_ND: np.ndarray) -> np.ndarray:
     return vectors_ND / np.maximum(lengths, 1e-12)[:, None]
 
 
-def cluster(vectors_ND: np.ndarray, num_clusters: int | None = None, num_probes: int = 2, seed: int = 0) -> Clusters:
+def cluster(vectors_ND: np.ndarray, num_clusters: int | None = None, num_probes: int = 4, seed: int = 0) -> Clusters:
     """Spherical k-means on a seeded sample, and every vector's nearest clusters.
 
     Args:
         vectors_ND: float32, rows of length 1.
-        num_clusters: null: the square root of N.
+        num_clusters: null: twice the square root of N.
+        num_probes: nearest clusters that a vector belongs to.
     """
     import faiss
 
     num, size = vectors_ND.shape
-    wanted = num_clusters or round(num**0.5)
+    wanted = num_clusters or round(2 * num**0.5)
     num_clusters = max(1, min(wanted, num))
     rng = np.random.default_rng(seed)
     sample = np.sort(rng.choice(num, min(num, num_clusters * POINTS_PER_CENTROID), replace=False))
