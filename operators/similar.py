@@ -63,13 +63,12 @@ def cluster(vectors_ND: np.ndarray, num_clusters: int | None = None, num_probes:
     import faiss
 
     num, size = vectors_ND.shape
-    wanted = num_clusters or round(2 * num**0.5)
-    num_clusters = max(1, min(wanted, num))
+    num_centroids = max(1, min(num_clusters or round(2 * num**0.5), num))
     rng = np.random.default_rng(seed)
-    sample = np.sort(rng.choice(num, min(num, num_clusters * POINTS_PER_CENTROID), replace=False))
+    sample = np.sort(rng.choice(num, min(num, num_centroids * POINTS_PER_CENTROID), replace=False))
     kmeans = faiss.Kmeans(
         size,
-        num_clusters,
+        num_centroids,
         niter=KMEANS_STEPS,
         spherical=True,
         seed=seed,
@@ -77,13 +76,15 @@ def cluster(vectors_ND: np.ndarray, num_clusters: int | None = None, num_probes:
         max_points_per_centroid=POINTS_PER_CENTROID,
     )
     kmeans.train(vectors_ND[sample])
+    centroids = kmeans.centroids
+    assert centroids is not None
     index = faiss.IndexFlatIP(size)
-    index.add(kmeans.centroids)
-    nearest = np.empty((num, min(num_probes, num_clusters)), np.int32)
+    index.add(centroids)
+    nearest = np.empty((num, min(num_probes, num_centroids)), np.int32)
     for start in range(0, num, ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         nearest[rows] = index.search(vectors_ND[rows], nearest.shape[1])[1]
-    return Clusters(kmeans.centroids, nearest)
+    return Clusters(centroids, nearest)
 
 
 def similar_pairs(vectors_ND: np.ndarray, clusters: Clusters, threshold: float) -> Pairs:
