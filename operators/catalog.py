@@ -14,8 +14,11 @@ METERS: dict[str, str] = {
     "exposure": "operators.meters.exposure:Exposure",
     "freeze": "operators.meters.freeze:Freeze",
     "grey": "operators.meters.grey:Grey",
+    "layout": "operators.meters.layout:Layout",
     "motion": "operators.meters.motion:Motion",
+    "resolution": "operators.meters.resolution:Resolution",
     "sharpness": "operators.meters.sharpness:Sharpness",
+    "transnet": "operators.meters.transnet:Transnet",
 }
 OPERATORS: dict[str, str] = {
     "embedding": "operators.embedding:Embedding",

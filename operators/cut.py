@@ -1,59 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shots and clips from the series alone. Nothing is decoded, so any of this can change at no cost.
+"""Clips from the series alone. Nothing is decoded, so any of this can change at no cost.
 
-Shots are cut by PySceneDetect's own detector classes, fed with the stored frame scores. Every frame that was decoded
-lies in a shot; every shot becomes at least one clip; nothing is dropped for being short.
+`operators.shots` says where shots end. Every frame that was decoded lies in a shot or in a gradual transition between
+two; every shot becomes at least one clip; nothing is dropped for being short, unless the recipe asks for it.
 """
 
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from operators.shots import DetectorConfig, Transition, find_shots, find_transitions, needed_columns
 from operators.stitch import SeriesIndex, Stitched, stitch
 from reelmill.column import arrow_schema
 from reelmill.ids import clip_id, split_of
 from reelmill.tables import CLIPS
 
-VERSION = 1
-SCORE_COLUMNS = ("content_hue", "content_sat", "content_lum")
-DEFAULT_THRESHOLD = {"content": 27.0, "adaptive": 3.0}
+VERSION = 2
 BOUND_TOLERANCE_S = 1e-3  # so that 90 frames of 30 fps are 3 s in a container that rounds times to milliseconds
 _STRICT: dict[str, Any] = {"extra": "forbid", "strict": True}  # read by pydantic, which this module does not import
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectorConfig:
-    """PySceneDetect's ContentDetector (cosmos, Panda-70M, MiraData) or AdaptiveDetector (UltraVideo, Open-Sora).
-
-    Args:
-        kind: `content` cuts where a frame's score reaches a threshold; `adaptive` where it stands out from its
-            neighbours.
-        threshold: score (0-255) for `content`, ratio to the neighbours' mean for `adaptive`; null: 27 and 3,
-            PySceneDetect's defaults.
-        min_shot_frames: shorter shots are merged (`content`) or not begun (`adaptive`), as PySceneDetect does.
-        window_frames: neighbours on each side that `adaptive` compares with.
-        min_score: score that `adaptive` also asks for.
-    """
-
-    kind: Literal["content", "adaptive"] = "content"
-    threshold: float | None = None
-    min_shot_frames: int = 15
-    window_frames: int = 2
-    min_score: float = 15.0
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
-
-    def __post_init__(self) -> None:
-        if self.kind not in DEFAULT_THRESHOLD:
-            raise ValueError(f"detector kind {self.kind!r}: use content or adaptive")
-        if self.min_shot_frames < 0 or self.window_frames < 1:
-            raise ValueError(
-                f"detector needs min_shot_frames >= 0 and window_frames >= 1, got "
-                f"{self.min_shot_frames} and {self.window_frames}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +35,7 @@ class CutConfig:
             UltraVideo's.
         max_s: longest clip; longer shots become windows of at most this many seconds. Null: no limit.
         min_last_s: a last window shorter than this shares its frames evenly with the window before it.
+        drop_last: such a window is left out instead. The windows before it stay as they are.
     """
 
     detector: DetectorConfig = field(default_factory=DetectorConfig)
@@ -75,6 +44,7 @@ class CutConfig:
     long_s: float = 10.0
     max_s: float | None = None
     min_last_s: float = 3.0
+    drop_last: bool = False
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
     def __post_init__(self) -> None:
@@ -101,12 +71,14 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames [start, end) of a stitched source that become a clip."""
+    """Frames [start, end) of a stitched source that become a clip, and what lies on either side (see tables.CLIPS)."""
 
     shot_index: int
     start: int
     end: int
     is_trimmed: bool
+    before: str
+    after: str
 
 
 def cut_clips(sources: pa.Table, series: pa.Table, config: CutConfig, split: SplitConfig) -> pa.Table:
@@ -114,19 +86,20 @@ def cut_clips(sources: pa.Table, series: pa.Table, config: CutConfig, split: Spl
 
     Args:
         sources: rows of tables.SOURCES.
-        series: rows of tables.SERIES with the columns of meter `content`, all segments of those sources.
+        series: rows of tables.SERIES with the columns of `needed_columns`, all segments of those sources.
 
     Returns:
         A table of tables.CLIPS.
 
     Raises:
-        ValueError: the series lack the columns of meter `content`.
+        ValueError: the series lack columns that the detector reads.
     """
-    missing = [name for name in SCORE_COLUMNS if name not in series.column_names]
+    needed = needed_columns(config.detector)
+    missing = [name for name in needed if name not in series.column_names]
     if missing:
         raise ValueError(
-            f"series have no {', '.join(missing)}: shots are cut from meter 'content', add it to "
-            "measure.meters of the recipe"
+            f"series have no {', '.join(missing)}: detector {config.detector.kind!r} cuts shots from meter "
+            f"{needed[missing[0]]!r}, add it to measure.meters of the recipe"
         )
     index = SeriesIndex(series)
     facts = sources.select(["source_id", "media", "time_base_num", "time_base_den", "segments"]).to_pylist()
@@ -137,71 +110,28 @@ def cut_clips(sources: pa.Table, series: pa.Table, config: CutConfig, split: Spl
     return pa.Table.from_pylist(rows, schema=arrow_schema(CLIPS))
 
 
-def find_shots(scores: np.ndarray, follows: np.ndarray, detector: DetectorConfig) -> list[tuple[int, int]]:
-    """Frame ranges [start, end) of the shots.
-
-    Args:
-        scores: [N] difference of each frame to the one before, as PySceneDetect's content score; NaN if unknown.
-        follows: [N] whether the frame follows the one before it; a shot always ends where it does not.
-    """
-    breaks = [int(i) for i in np.flatnonzero(~follows | np.isnan(scores)) if i > 0]
-    edges = {0, len(scores), *breaks}
-    for start, end in pairwise([0, *breaks, len(scores)]):
-        edges |= {start + cut for cut in _cuts(scores[start:end], detector)}
-    return list(pairwise(sorted(edges)))
-
-
-class _FrameNumber(int):
-    """Stands for PySceneDetect's FrameTimecode, of which its detectors use differences in frames."""
-
-    frame_rate = Fraction(1)
-
-
-def _cuts(scores: np.ndarray, config: DetectorConfig) -> list[int]:
-    """Frames that begin a shot, by PySceneDetect's own classes on stored scores."""
-    from scenedetect.detectors import AdaptiveDetector, ContentDetector
-
-    values = scores.tolist()
-    if values:
-        values[0] = 0.0  # PySceneDetect's score of the first frame
-    threshold = DEFAULT_THRESHOLD[config.kind] if config.threshold is None else config.threshold
-
-    class StoredContent(ContentDetector):
-        def _calculate_frame_score(self, timecode: Any, frame_img: Any) -> float:
-            return values[timecode]
-
-    class StoredAdaptive(AdaptiveDetector):
-        def _calculate_frame_score(self, timecode: Any, frame_img: Any) -> float:
-            return values[timecode]
-
-    detector: ContentDetector
-    if config.kind == "content":
-        detector = StoredContent(threshold=threshold, min_scene_len=config.min_shot_frames)
-    else:
-        detector = StoredAdaptive(
-            adaptive_threshold=threshold,
-            min_scene_len=config.min_shot_frames,
-            window_width=config.window_frames,
-            min_content_val=config.min_score,
-        )
-    found: set[int] = set()
-    for number in map(_FrameNumber, range(len(values))):
-        found.update(detector.process_frame(number, None))  # type: ignore[arg-type]
-    return sorted(int(cut) for cut in found)
-
-
 def _clips_of(source: dict[str, Any], frames: Stitched, config: CutConfig, split: SplitConfig) -> list[dict[str, Any]]:
     if not len(frames.pts):
         return []
-    scores = np.mean([frames.frames(name) for name in SCORE_COLUMNS], axis=0)
     time_base = Fraction(source["time_base_num"], source["time_base_den"])
+    transitions = _transitions(frames, config.detector)
+    before = {t.end: t.kind for t in transitions} | {0: "start"}
+    after = {t.start: t.kind for t in transitions} | {len(frames.pts): "end"}
     pieces = []
-    for shot_index, (start, end) in enumerate(find_shots(scores, frames.follows, config.detector)):
-        trimmed = _trim(frames, start, end, _ticks(config.trim_s, time_base))
-        for window in _windows(frames, *trimmed, config, time_base):
-            pieces.append(Piece(shot_index, *window, is_trimmed=trimmed != (start, end)))
+    for shot_index, (start, end) in enumerate(find_shots(transitions, len(frames.pts))):
+        first, last = _trim(frames, start, end, _ticks(config.trim_s, time_base))
+        is_trimmed = (first, last) != (start, end) or bool({before[start], after[end]} & {"gradual", "wipe"})
+        for a, b in _windows(frames, first, last, config, time_base):
+            sides = before[start] if a == first else "window", after[end] if b == last else "window"
+            pieces.append(Piece(shot_index, a, b, is_trimmed, *sides))
     side = split_of(source["source_id"], split.val_fraction, split.seed)
     return [_clip(source, frames, piece, number, config, side) for number, piece in enumerate(pieces)]
+
+
+def _transitions(frames: Stitched, detector: DetectorConfig) -> list[Transition]:
+    needed = needed_columns(detector)
+    series = {name: frames.frames(name) if meter == "content" else frames.each(name) for name, meter in needed.items()}
+    return find_transitions(series, frames.follows, frames.is_key, detector)
 
 
 def _ticks(seconds: float, time_base: Fraction) -> int:
@@ -218,7 +148,7 @@ def _trim(frames: Stitched, start: int, end: int, ticks: int) -> tuple[int, int]
 
 
 def _windows(frames: Stitched, start: int, end: int, config: CutConfig, time_base: Fraction) -> list[tuple[int, int]]:
-    """[start, end) in pieces of at most `max_s`, the last two even if the last would be too short."""
+    """[start, end) in pieces of at most `max_s`; where the last is too short, the last two even, or it is left out."""
     if config.max_s is None:
         return [(start, end)]
     longest = _ticks(config.max_s, time_base)
@@ -231,6 +161,8 @@ def _windows(frames: Stitched, start: int, end: int, config: CutConfig, time_bas
             break
     last_ticks = frames.ends[end - 1] - frames.pts[edges[-1]]
     if len(edges) > 1 and last_ticks < _ticks(config.min_last_s, time_base):
+        if config.drop_last:
+            return list(pairwise(edges))
         edges[-1] = max((edges[-2] + end) // 2, edges[-2] + 1)
     return list(pairwise([*edges, end]))
 
@@ -260,6 +192,8 @@ def _clip(
         "fps": None if is_still else num_frames / duration_s,
         "length_class": "still" if is_still else _length_class(duration_s, config),
         "is_trimmed": piece.is_trimmed,
+        "transition_in": piece.before,
+        "transition_out": piece.after,
         "split": side,
     }
 

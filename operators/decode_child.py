@@ -91,13 +91,20 @@ class DecodeChild:
     def call(self, target: str, kwargs: dict[str, Any], timeout_s: float) -> Any:
         """Runs `module:function` in the child with `kwargs` and returns its result.
 
+        An error for the row names `kwargs["uri"]`, if there is one.
+
         Raises:
             RowError: see the table at the head of this module.
             ChildFailed: the function raised something else than RowError, or the child cannot start.
         """
         request = _dump((target, kwargs))
         with self._lock:
-            return self._answer_of(self._try(target, request, timeout_s), target)
+            try:
+                reply = self._try(target, request, timeout_s)
+            except RowError as error:
+                name = f"{kwargs['uri']}: " if kwargs.get("uri") else ""
+                raise RowError(error.kind, f"{name}{error}") from None
+            return self._answer_of(reply, target)
 
     def close(self) -> None:
         """Ends the child at once. Safe to call twice; a later `call` starts a fresh child."""
@@ -122,7 +129,11 @@ class DecodeChild:
                 name = signal.Signals(number).name
                 crashes, kills = (crashes + 1, kills) if number in CRASH_SIGNALS else (crashes, kills + 1)
                 if crashes == MAX_CRASHES:
-                    raise RowError("bad_input", f"decoder crashed with {name} on each of {crashes} tries") from None
+                    raise RowError(
+                        "bad_input",
+                        f"decoder crashed with {name} on each of {crashes} tries; remux or re-encode the file, or "
+                        "remove it",
+                    ) from None
                 if kills == MAX_KILLS:
                     raise RowError(
                         "resource",
@@ -165,13 +176,16 @@ class DecodeChild:
         def wait() -> None:
             while not select.select([fd], [], [], WATCH_INTERVAL_S)[0]:
                 if time.monotonic() > deadline:
-                    raise RowError("resource", f"decoding passed its {limit} and was stopped")
+                    raise RowError(
+                        "resource", f"decoding passed its {limit} and was stopped; raise the limit, or remux the file"
+                    )
                 used = _private_bytes(process.pid)
                 if used is not None and used > self._limit_bytes:
                     raise RowError(
                         "resource",
                         f"decoding used {used / 1e9:.2f} GB of private memory, more than its "
-                        f"limit of {self._limit_bytes / 1e9:g} GB, and was stopped",
+                        f"limit of {self._limit_bytes / 1e9:g} GB, and was stopped; raise the limit, or scale the "
+                        "file down",
                     )
 
         try:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a file says about itself: one `sources` row per listed file, and the segments in which it will be decoded.
 
-Reads the header, the container's index and one frame, never the whole file. The file is opened in a decode child,
+Reads the header, the container's index and one frame, not the whole file, except for long MPEG streams, which have no
+index. The file is opened in a decode child,
 because demuxers crash on hostile files as decoders do. A file that cannot be opened keeps its row, with a message that
 says what is wrong and what to do; its id is set whenever its bytes can be read.
 """
 
 import itertools
 import os
+import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,13 +20,16 @@ import pyarrow as pa
 
 from operators.contract import Operator, Resources, RowError
 from operators.decode_child import DecodeChild
+from operators.hdr_facts import hdr_facts
 from operators.video import media_errors
 from reelmill import ids, tables
 from reelmill.column import Column, arrow_schema
 
 LISTED = ("relpath", "uri", "size_bytes", "etag", "mtime_s", "title", "tags", "extra_json")
 MAX_INDEX_ENTRIES = 3_000_000  # 14 hours at 60 fps; beyond, the index is not walked in Python
-ENCRYPTED_TAGS = ("encv", "drmi")  # sample entries of ISO common encryption and of FairPlay
+UNINDEXED = ("mpegts", "mpeg")  # containers without an index: long files are demuxed to find their key frames
+SCAN_S = 60.0  # a scan that takes longer is given up; the file then stays one segment
+WRONG_S, WRONG_SHARE = 1.0, 0.1  # ours: a header's duration that is further from the index's is not believed
 
 PRIMARIES = {
     1: "bt709",
@@ -182,6 +187,8 @@ def _image_facts(uri: str, size: int) -> dict[str, Any]:
         "bit_depth": 8,
         "chroma": "rgb",
         "hdr": "sdr",
+        "has_hdr10plus": False,
+        "has_dolby_vision": False,
         "is_interlaced": False,
         "num_audio_streams": 0,
         "bits_per_pixel": 8 * size / (width * height),
@@ -193,8 +200,10 @@ def _video_facts(media: Any, size: int, segment_s: float) -> dict[str, Any]:
     frame = _first_frame(media)
     stream, container = media.stream, media.container
     index = Index.of(media, frame.pts)
+    if container.format.name in UNINDEXED and (_duration_s(media, index) or 0) > segment_s:
+        index = Index.scanned(media.uri)
     time_base = stream.time_base or Fraction(1)
-    duration_s = _duration_s(media)
+    duration_s = _duration_s(media, index)
     rate = stream.average_rate or stream.guessed_rate
     num_frames = index.num_frames or stream.frames or None
     pixels = frame.width * frame.height
@@ -219,7 +228,7 @@ def _video_facts(media: Any, size: int, segment_s: float) -> dict[str, Any]:
         "bits_per_pixel": _bits_per_pixel(index, num_frames, bit_rate, rate, pixels),
         "num_audio_streams": len(container.streams.audio),
         "segments": index.segments(frame.pts, duration_s, time_base, segment_s),
-        **_picture_facts(frame, stream),
+        **_picture_facts(frame, media),
     }
 
 
@@ -230,11 +239,6 @@ def _first_frame(media: Any) -> Any:
     from reelmill.media import MediaError
     from reelmill.spans import iter_span
 
-    encrypted = media.stream.codec_context.codec_tag.lower() in ENCRYPTED_TAGS
-    if encrypted:
-        raise MediaError(
-            f"{media.uri}: the video is encrypted (tag {media.stream.codec_context.codec_tag}); decrypt it first"
-        )
     try:
         frame = next(iter_span(media, None, None), None)
     except FFmpegError as error:
@@ -248,9 +252,11 @@ def _first_frame(media: Any) -> Any:
     return frame
 
 
-def _picture_facts(frame: Any, stream: Any) -> dict[str, Any]:
+def _picture_facts(frame: Any, media: Any) -> dict[str, Any]:
     from reelmill.pixels import hdr_of, rotation_of
+    from reelmill.spans import droppable_of
 
+    stream = media.stream
     rotation = rotation_of(frame)
     width, height = (frame.width, frame.height) if rotation % 180 == 0 else (frame.height, frame.width)
     aspect = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1) or 1.0
@@ -265,12 +271,13 @@ def _picture_facts(frame: Any, stream: Any) -> dict[str, Any]:
         "rotation_deg": rotation,
         "pixel_aspect": aspect if rotation % 180 == 0 else 1 / aspect,
         "bit_depth": frame.format.components[0].bits,
-        "chroma": _chroma(frame.format),
+        "chroma": "4:0:0" if droppable_of(media).is_monochrome else _chroma(frame.format),
         "color_primaries": PRIMARIES.get(_tag(frame.color_primaries, context.color_primaries)),
         "color_transfer": TRANSFERS.get(transfer),
         "color_matrix": MATRICES.get(_tag(frame.colorspace, context.colorspace)),
         "color_range": "full" if full else RANGES.get(int(frame.color_range) or int(context.color_range)),
         "hdr": hdr_of(transfer),
+        **hdr_facts(frame, context.codec_tag),
     }
 
 
@@ -298,11 +305,16 @@ def _container_name(names: str, uri: str) -> str:
     return suffix if suffix in known else "mp4" if "mp4" in known else known[0]
 
 
-def _duration_s(media: Any) -> float | None:
+def _duration_s(media: Any, index: "Index") -> float | None:
     stream = media.stream
     if stream.duration is not None and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return media.container.duration / 1e6 if media.container.duration else None
+        stated = float(stream.duration * stream.time_base)
+    else:
+        stated = media.container.duration / 1e6 if media.container.duration else None
+    if index.num_ticks is None or stated is None:
+        return stated
+    counted = float(index.num_ticks * stream.time_base)
+    return stated if abs(stated - counted) <= max(WRONG_S, WRONG_SHARE * counted) else counted
 
 
 def _bits_per_pixel(
@@ -321,12 +333,14 @@ class Index:
         key_pts: presentation times of the key frames. MP4 stores decoding times; they are shifted by the first frame's
             delay, which is exact for closed GOPs and may lie a few frames early for open ones: the reader copes.
         num_frames, num_bytes, is_vfr: null unless the index lists every frame.
+        num_ticks: from the first to the end of the last listed frame, the last as long as most are; null likewise.
     """
 
     key_pts: list[int]
     num_frames: int | None = None
     num_bytes: int | None = None
     is_vfr: bool | None = None
+    num_ticks: int | None = None
 
     @classmethod
     def of(cls, media: Any, start_pts: int) -> "Index":
@@ -341,9 +355,35 @@ class Index:
             return cls([t for t, is_key, _ in times if is_key])
         delay = start_pts - times[0][0]
         steps = sorted(b[0] - a[0] for a, b in itertools.pairwise(times))
-        is_vfr = bool(steps) and steps[-1] - steps[0] > 0.5 * max(steps[len(steps) // 2], 1)
+        is_vfr = _is_vfr(steps)
         num_bytes = sum(size for _, _, size in times) or None
-        return cls([t + delay for t, is_key, _ in times if is_key], len(times), num_bytes, is_vfr)
+        num_ticks = times[-1][0] - times[0][0] + steps[len(steps) // 2] if steps else None
+        keys = [] if media.is_untimed else [t + delay for t, is_key, _ in times if is_key]
+        return cls(keys, len(times), num_bytes, is_vfr, num_ticks)
+
+    @classmethod
+    def scanned(cls, uri: str) -> "Index":
+        """The index by a demux pass (about 1 ms a 4K frame); empty if times come twice or it takes too long."""
+        from reelmill.media import open_media
+        from reelmill.spans import droppable_of
+
+        deadline = time.monotonic() + SCAN_S
+        before: int | None = None
+        times: list[tuple[int, bool, int]] = []
+        with open_media(uri) as media:  # anew: to rewind would close the container that the other facts are read from
+            for packet in media.packets():
+                if packet.size and packet.pts is not None and packet.dts is not None:
+                    if (before is not None and packet.dts < before) or time.monotonic() > deadline:
+                        return cls([])
+                    before = packet.dts
+                    times.append((packet.pts, packet.is_keyframe, packet.size))
+            media.check_reads()
+            whole_frames = droppable_of(media).whole_frames
+        key_pts = sorted(t for t, is_key, _ in times if is_key)
+        if not whole_frames:  # the fields of a picture may be packets of their own
+            return cls(key_pts)
+        steps = sorted(b - a for a, b in itertools.pairwise(sorted(t for t, _, _ in times)))
+        return cls(key_pts, len(times), sum(size for _, _, size in times), _is_vfr(steps))
 
     def segments(
         self, start_pts: int, duration_s: float | None, time_base: Fraction, segment_s: float
@@ -351,7 +391,7 @@ class Index:
         """Pieces of at least `segment_s`, borders on key frames; one piece if short or if the index has gaps."""
         if duration_s is None or duration_s <= segment_s or not self._covers(start_pts, duration_s, time_base):
             return [_segment(start_pts, None)]
-        step = round(segment_s / time_base)
+        step = max(round(segment_s / time_base), 1)
         end = start_pts + round(duration_s / time_base)
         borders = [start_pts]
         while (at := bisect_left(self.key_pts, borders[-1] + step)) < len(self.key_pts):
@@ -363,6 +403,11 @@ class Index:
     def _covers(self, start_pts: int, duration_s: float, time_base: Fraction) -> bool:
         """Whether the keys reach the last tenth of the stream: a fragmented file's index ends at its first fragment."""
         return bool(self.key_pts) and (self.key_pts[-1] - start_pts) * time_base >= 0.9 * duration_s - 30
+
+
+def _is_vfr(steps: list[int]) -> bool:
+    """Whether the sorted durations of frames differ by more than half of their median."""
+    return bool(steps) and steps[-1] - steps[0] > 0.5 * max(steps[len(steps) // 2], 1)
 
 
 def _load_cues(media: Any) -> None:

@@ -83,6 +83,10 @@ class Stitched:
                 values[end] = part[num]
         return values
 
+    def each(self, name: str) -> np.ndarray:
+        """[N] values of an every-frame meter's column that is not pairwise; NaN where null."""
+        return _joined([self.index.values(name, row) for row in self.rows]).astype(np.float64)
+
     def samples(self, meter: Meter) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Pts of a meter's values, and the values of each of its columns."""
         if meter.rate_hz is None and meter.pairwise:

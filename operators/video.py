@@ -4,12 +4,13 @@
     with open_segment(uri, start_pts=s, end_pts=e, seek_pts=k, backend="pyav", threads=1) as segment:
         for frame in segment:                       # operators.views.Frame, in presentation order, lazily decoded
             frame.view(View.TINY)
-        segment.damage, segment.num_corrupt_frames  # complete after the loop
+        segment.damage, segment.num_corrupt_frames  # complete after the loop, as is segment.packet_bytes
 
 Every exception that a file or its storage causes leaves this module as RowError; what else comes is our bug.
 """
 
 import errno
+import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -23,7 +24,7 @@ from operators.views import Frame, RgbFrame, geometry_of, luma_depth, rgb_geomet
 from reelmill.media import Media, MediaError, is_image, open_bytes, open_media
 from reelmill.spans import SpanError, iter_span, read_image, read_span
 
-BACKENDS = ("pyav", "decord")
+BACKENDS = ("pyav", "decord", "torchcodec", "torchcodec-cuda")
 
 
 def read_frames(
@@ -53,10 +54,11 @@ class Segment(Protocol):
 
     info: StreamInfo
     time_base: Fraction
-    backend: str  # pyav or decord: what really reads
+    backend: str  # one of BACKENDS: what really reads
     backend_note: str | None  # why the wanted backend does not; null if it does
     num_corrupt_frames: int  # frames of the segment that the decoder flagged
     damage: str | None  # decoding error that ended the segment early; null if it came to its end
+    packet_bytes: dict[int, int]  # pts -> bytes of the packet that carried the frame, complete after the loop
 
     def __iter__(self) -> Iterator[Frame]: ...
     def close(self) -> None: ...
@@ -82,7 +84,7 @@ def open_segment(
         start_pts: null: from the first frame.
         end_pts: null: to the end.
         seek_pts: pts of a key frame at or before `start_pts`; null: decode from the start.
-        backend: pyav, or decord where it can be trusted; else PyAV reads and `backend_note` says why.
+        backend: pyav, or another of BACKENDS where it can be trusted; else PyAV reads and `backend_note` says why.
         threads: decoder threads.
 
     Raises:
@@ -103,6 +105,13 @@ def open_segment(
             note, index = reason_against(uri)
             if index is not None:
                 return DecordSegment(uri, index, start_pts, end_pts, threads)
+        elif backend != "pyav":
+            from operators.torchcodec_reader import TorchcodecSegment
+            from operators.torchcodec_reader import reason_against as torchcodec_reason
+
+            note, index = torchcodec_reason(uri, backend)
+            if index is not None:
+                return TorchcodecSegment(uri, backend, index, start_pts, end_pts, threads)
         return PyavSegment(uri, start_pts, end_pts, seek_pts, threads, note)
 
 
@@ -140,6 +149,7 @@ class PyavSegment(Closing):
         self.damage: str | None = None
         self._end_pts = end_pts
         self._media: Media = open_media(uri, threads=threads)
+        self.packet_bytes = self._media.packet_bytes
         self._frames: Generator[Any, None, None] = self._raw(iter_span(self._media, start_pts, end_pts, seek_pts))
         stream = self._media.stream
         self.time_base = stream.time_base or Fraction(1)
@@ -202,8 +212,10 @@ class ImageSegment(Closing):
     time_base = Fraction(1)
 
     def __init__(self, uri: str, backend: str) -> None:
-        self.backend_note = None if backend == "pyav" else "still images are not read by decord"
+        self.backend_note = None if backend == "pyav" else f"still images are not read by {backend}"
         self._rgb = read_image(uri)
+        with open_bytes(uri) as file:
+            self.packet_bytes = {0: file.seek(0, os.SEEK_END)}
         self._geometry = rgb_geometry(self._rgb.shape[1], self._rgb.shape[0], 0.0)
         self.info = self._geometry.info
 

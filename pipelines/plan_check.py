@@ -36,7 +36,9 @@ def check_plan(plan: "Plan") -> None:
     needed = cut.needed_columns(plan.cut.detector)
     missing = [name for name in needed if name not in types_of(plan.series_columns)]
     if missing:
-        raise PlanError(f"shots are cut from {', '.join(missing)}: add {{meter: {needed[missing[0]]}}} to measure.meters")
+        raise PlanError(
+            f"shots are cut from {', '.join(missing)}: add {{meter: {needed[missing[0]]}}} to measure.meters"
+        )
     clips = scored_types(plan)
     for operator in plan.models:
         _check_reads(operator, clips, "what is known of a clip")

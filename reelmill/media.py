@@ -149,12 +149,15 @@ class Media:
         uri: what was opened.
         container: PyAV's input container.
         stream: its first video stream that is no cover picture.
+        packet_bytes: pts -> bytes of the packets with that pts that `packets` gave since the last seek.
+        is_untimed: AVI with reordered H.264. It stores no presentation times; its packets' pts count in file order.
     """
 
     def __init__(self, uri: str | Path, threads: int = 1) -> None:
         self.uri = str(uri)
         self._threads = threads
         self._is_fresh = False
+        self.packet_bytes: dict[int, int] = {}
         self._file: RangeFile | None = None
         self.container: av.container.InputContainer
         self.stream: av.video.stream.VideoStream
@@ -175,6 +178,9 @@ class Media:
             raise
         try:
             self.stream = self._video_stream()
+            context = self.stream.codec_context
+            named = (self.container.format.name, context.codec.canonical_name)
+            self.is_untimed = named == ("avi", "h264") and bool(context.has_b_frames)
         except MediaError:
             self.close()
             raise
@@ -207,20 +213,33 @@ class Media:
         return stream
 
     def packets(self) -> "Iterator[av.Packet]":
-        """Packets of the video stream from here on; the last one is empty and flushes the decoder."""
+        """Packets of the video stream from here on; the last one is empty and flushes the decoder.
+
+        Raises:
+            MediaError: the packets are encrypted.
+            av.error.FFmpegError, OSError: reading fails.
+        """
         self._is_fresh = False
         try:
-            yield from self.container.demux(self.stream)
+            for packet in self.container.demux(self.stream):
+                if packet.has_sidedata("encryption_info"):  # some of it would decode, to noise
+                    raise MediaError(f"{self.uri}: the video is encrypted; decrypt it first")
+                if packet.size and packet.pts is not None and not self.is_untimed:
+                    # two packets of one pts are the fields of one picture
+                    self.packet_bytes[packet.pts] = self.packet_bytes.get(packet.pts, 0) + packet.size
+                yield packet
         except IndexError:  # PyAV 18, after our last packet: a stream that turned up while reading (damaged MPEG-TS)
             return
 
     def seek(self, pts: int) -> None:
         """To a key packet, as the container guesses, at or before `pts`. Raises av.error.FFmpegError, OSError."""
         self._is_fresh = False
+        self.packet_bytes.clear()
         self.container.seek(pts, stream=self.stream, backward=True)
 
     def rewind(self) -> None:
         """To the first packet, by opening the file again: sure in every container, unlike seeking to the start."""
+        self.packet_bytes.clear()
         if not self._is_fresh:
             self.close()
             self._open()

@@ -71,6 +71,17 @@ def frame_rgb(frame: Any, size: tuple[int, int] | None = None, rotation_deg: int
 
 
 def _convert(frame: Any, height: int, width: int, pixel_format: str) -> np.ndarray:
+    """uint8 (rgb24) or uint16 (rgb48le) [H, W, 3], in coded orientation."""
+    full = is_full_range(frame)
+    if frame.format.name.startswith("gray") and not full:  # swscale takes grey for full range, whatever it is told
+        codes_HW = _scaled(frame, height, width, "gray16le", True).astype(np.float32)
+        top = 255 if pixel_format == "rgb24" else 65535
+        grey_HW = ((codes_HW * (255 / 65535) - 16) * (top / 219) + 0.5).clip(0, top)
+        return grey_HW.astype(np.uint8 if top == 255 else np.uint16)[..., None].repeat(3, axis=2)
+    return _scaled(frame, height, width, pixel_format, full)
+
+
+def _scaled(frame: Any, height: int, width: int, pixel_format: str, full: bool) -> np.ndarray:
     from av.video.reformatter import Interpolation
 
     shrinks = height < frame.height or width < frame.width
@@ -87,7 +98,7 @@ def _convert(frame: Any, height: int, width: int, pixel_format: str) -> np.ndarr
         interpolation=flags,
         threads=1,
         src_colorspace=matrix_of(frame),
-        src_color_range=2 if is_full_range(frame) else 1,
+        src_color_range=2 if full else 1,
         dst_color_range=2,
     )
     return out.to_ndarray()

@@ -5,9 +5,13 @@ A seek in a container is a guess: it can land behind the wanted frame, or before
 cannot be decoded. So decoding starts only at a key packet with pts <= the first wanted pts, and a frame counts only if
 its pts is wanted; otherwise the seek is repeated 1 s earlier, 2 s, 4 s ..., and finally the file is decoded from its
 start. Frames are addressed by the pts that a sequential decode gave them, never by index / fps.
+AVI stores no times for reordered H.264: its frames are decoded from the start and take the times in order.
+
+Sparse reads of H.264 and HEVC leave out the pictures that are neither wanted nor referred to (`reelmill.packets`).
 """
 
 import itertools
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +19,16 @@ from typing import Any
 import numpy as np
 
 from reelmill.media import Media, MediaError, is_image, open_bytes, open_media
+from reelmill.packets import Droppable, FrameIndex, frame_index, has_one_timeline
 from reelmill.pixels import frame_rgb, hdr_of, rotation_of, tone_map, upright
 from reelmill.stills import read_image
 
 __all__ = [
+    "FrameIndex",
     "Media",
     "MediaError",
     "SpanError",
+    "frame_index",
     "frame_rgb",
     "hdr_of",
     "iter_frames",
@@ -39,7 +46,7 @@ class SpanError(ValueError):
     """A wanted frame cannot be had. The message names the file, the pts and what the file gave instead."""
 
 
-class _TooLate(Exception):
+class TooLate(Exception):
     """A seek landed behind the wanted frame; the next try starts earlier."""
 
 
@@ -96,9 +103,12 @@ def iter_frames(media: Media, frame_pts: Sequence[int], seek_pts: int | None = N
     if any(b < a for a, b in itertools.pairwise(wanted)):
         raise SpanError(f"{media.uri}: the wanted pts do not ascend: {wanted[:8]}")
     done = 0
-    for target in _seek_targets(media, wanted[0], seek_pts):
+    targets = list(seek_targets(media, wanted[0], seek_pts))
+    tries = [(targets[0], True)] if _can_drop(media) else []
+    for target, drops in [*tries, *((target, False) for target in targets)]:
         found: list[str] = []
-        for frame in _checked(media, target, wanted[done], found):
+        only = frozenset(wanted[done:]) if drops else None
+        for frame in _checked(media, target, wanted[done], found, only):
             if frame.pts < wanted[done] or (frame.is_corrupt and target is not None):
                 continue
             if frame.pts > wanted[done]:
@@ -128,7 +138,7 @@ def iter_span(media: Media, start_pts: int | None, end_pts: int | None, seek_pts
         av.error.FFmpegError: the stream is damaged; the frames before it have been yielded.
     """
     previous: int | None = None
-    for target in _seek_targets(media, start_pts, seek_pts):
+    for target in seek_targets(media, start_pts, seek_pts):
         try:
             for frame in _decoded(media, target, start_pts):
                 if start_pts is not None and frame.pts < start_pts:
@@ -143,47 +153,71 @@ def iter_span(media: Media, start_pts: int | None, end_pts: int | None, seek_pts
                 if end_pts is not None and frame.pts >= end_pts:
                     return
             return
-        except _TooLate:
+        except TooLate:
             assert previous is None
 
 
-def _checked(media: Media, target: int | None, first_pts: int, found: list[str]) -> Iterator[Any]:
+def droppable_of(media: Media) -> Droppable:
+    """The rule for the stream's packets."""
+    context = media.stream.codec_context
+    return Droppable(context.codec.canonical_name, context.extradata)
+
+
+def _can_drop(media: Media) -> bool:
+    return media.stream.codec_context.codec.canonical_name in ("h264", "hevc") and not media.is_untimed
+
+
+def _checked(
+    media: Media, target: int | None, first_pts: int, found: list[str], only: frozenset[int] | None
+) -> Iterator[Any]:
     """Frames of one try. Landing late or damage after a seek end it, so that an earlier try can follow."""
     from av.error import FFmpegError
 
     try:
-        yield from _decoded(media, target, first_pts)
-    except _TooLate as late:
+        yield from _decoded(media, target, first_pts, only)
+    except TooLate as late:
         found.append(str(late))
     except FFmpegError as error:
         media.check_reads()
         found.append(f"decoding fails before it: {error}")
 
 
-def _seek_targets(media: Media, start_pts: int | None, seek_pts: int | None) -> Iterator[int | None]:
+def seek_targets(media: Media, start_pts: int | None, seek_pts: int | None) -> Iterator[int | None]:
     """Where to seek, try by try: `seek_pts`, 1 s earlier, 2 s, 4 s ...; None = decode from the start."""
-    if seek_pts is not None and start_pts is not None and media.stream.time_base:
-        first = media.stream.start_time or 0
-        second = max(round(1 / media.stream.time_base), 1)
+    first, base = media.stream.start_time or 0, media.stream.time_base
+    if seek_pts is not None and start_pts is not None and base and not media.is_untimed:
+        second = max(round(1 / base), 1)
         target, step = min(seek_pts, start_pts), second
-        while target > first:
+        while target > first and has_one_timeline(media):
             yield target
             target, step = target - step, step * 2
     yield None
 
 
-def _decoded(media: Media, target: int | None, start_pts: int | None) -> Iterator[Any]:
-    """Decoded frames in presentation order, from a key packet with pts <= start_pts on. Each has a pts."""
+def move(media: Media, target: int | None) -> None:
+    """Seeks to `target`, or to the first packet for null. Raises TooLate if the container cannot seek there."""
     from av.error import FFmpegError
 
     if target is None:
         media.rewind()
-    else:
-        try:
-            media.seek(target)
-        except FFmpegError as error:
-            media.check_reads()
-            raise _TooLate(f"seek to {target} fails: {error}") from error
+        return
+    try:
+        media.seek(target)
+    except FFmpegError as error:
+        media.check_reads()
+        raise TooLate(f"seek to {target} fails: {error}") from error
+
+
+def _decoded(
+    media: Media, target: int | None, start_pts: int | None, only: frozenset[int] | None = None
+) -> Iterator[Any]:
+    """Decoded frames in presentation order, from a key packet with pts <= start_pts on. Each has a pts.
+
+    `only`: pictures of other pts may be missing, if no picture needs them.
+    """
+    move(media, target)
+    droppable = droppable_of(media) if only is not None else None
+    file_order = _FileOrder() if media.is_untimed else None
     is_primed = target is None
     for packet in media.packets():
         if not packet.size and packet.dts is not None:
@@ -192,12 +226,43 @@ def _decoded(media: Media, target: int | None, start_pts: int | None) -> Iterato
             if not packet.is_keyframe:
                 continue
             if packet.pts is None or (start_pts is not None and packet.pts > start_pts):
-                raise _TooLate(f"seek to {target} lands at pts {packet.pts}")
+                raise TooLate(f"seek to {target} lands at pts {packet.pts}")
             is_primed = True
+        if droppable is not None and packet.size and droppable(bytes(packet)) and _is_unwanted(packet, only):
+            continue
+        if file_order is not None:
+            file_order.add(packet)
         for frame in media.stream.codec_context.decode(packet if packet.size else None):
+            if file_order is not None:
+                file_order.give_time(frame, media.packet_bytes)
             if frame.pts is None:
                 raise SpanError(f"{media.uri}: a frame has no pts; remux the file into mp4 or mkv")
             yield frame
     media.check_reads()
     if not is_primed:
-        raise _TooLate(f"seek to {target} finds no key frame")
+        raise TooLate(f"seek to {target} finds no key frame")
+
+
+def _is_unwanted(packet: Any, only: frozenset[int] | None) -> bool:
+    return only is not None and packet.pts is not None and packet.pts not in only
+
+
+class _FileOrder:
+    """Times for the frames of an untimed stream: the k-th frame that comes out has the k-th packet's time."""
+
+    def __init__(self) -> None:
+        self._times: deque[int] = deque()
+        self._bytes: dict[int, int] = {}
+
+    def add(self, packet: Any) -> None:
+        time = packet.dts if packet.pts is None else packet.pts
+        if packet.size and time is not None:
+            self._times.append(time)
+            self._bytes[time] = packet.size
+
+    def give_time(self, frame: Any, packet_bytes: dict[int, int]) -> None:
+        """Until now the frame's pts only says which packet it came from."""
+        size = self._bytes.pop(frame.pts, None)
+        frame.pts = self._times.popleft() if self._times else None
+        if size is not None and frame.pts is not None:
+            packet_bytes[frame.pts] = size

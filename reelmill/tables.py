@@ -52,7 +52,12 @@ SOURCES = (
     Column("fps", f64, "average frames per second; null for a still image"),
     Column("is_vfr", b, "frame durations differ by more than half a frame; null if the index does not list frames"),
     Column("num_frames", i64, "frames by the container's header or index; null if neither says so"),
-    Column("duration_s", f64, "duration of the video stream in seconds; null if the header lacks it; 0 for a still"),
+    Column(
+        "duration_s",
+        f64,
+        "duration of the video stream in seconds by its header, or by its index of frames where the two differ by a "
+        "second and a tenth; null if the header lacks it; 0 for a still",
+    ),
     Column("time_base_num", i32, "numerator of the stream's time base, seconds per pts tick"),
     Column("time_base_den", i32, "denominator of the stream's time base"),
     Column("start_pts", i64, "pts of the first frame by the header; null if not stated"),
@@ -63,7 +68,13 @@ SOURCES = (
     Column("color_matrix", s, "bt709, bt2020nc, ...; null if not tagged"),
     Column("color_range", s, "limited or full; null if not tagged"),
     Column("hdr", s, "sdr, pq or hlg, from the transfer tag"),
-    Column("is_interlaced", b, "field order says interlaced; null if not stated"),
+    Column("max_cll_nits", f64, "brightest pixel by the stream (MaxCLL), cd/m2; null if not stated"),
+    Column("max_fall_nits", f64, "brightest frame average by the stream (MaxFALL), cd/m2; null if not stated"),
+    Column("mastering_max_nits", f64, "peak luminance of the mastering display, cd/m2; null if not stated"),
+    Column("mastering_min_nits", f64, "black luminance of the mastering display, cd/m2; null if not stated"),
+    Column("has_hdr10plus", b, "the first frame carries HDR10+ metadata (SMPTE ST 2094-40)"),
+    Column("has_dolby_vision", b, "the first frame carries Dolby Vision metadata, or the container says so"),
+    Column("is_interlaced", b, "the first frame or the field order is flagged interlaced; null if neither is stated"),
     Column("bit_rate_bps", f64, "video bit rate: stream header, else file size over duration; null for a still"),
     Column(
         "bits_per_pixel",
@@ -82,10 +93,11 @@ SOURCES = (
 SERIES = (
     SOURCE_ID,
     Column("segment_index", i32, "position in the source's `segments`"),
-    Column("backend", s, "reader that gave the frames: pyav or decord"),
+    Column("backend", s, "reader that gave the frames: pyav, decord, torchcodec or torchcodec-cuda"),
     Column("backend_note", s, "why the recipe's backend was not used for this segment; null if it was"),
     Column("frame_pts", pa.list_(i64), "pts of each frame in [start_pts, end_pts), ascending"),
     Column("frame_is_key", pa.list_(b), "whether each frame is a key frame"),
+    Column("frame_bytes", pa.list_(i32), "bytes of the packet of each frame; null inside where unknown"),
     Column("next_pts", i64, "pts of the first frame after the segment; null at the source's end"),
     Column(
         "last_duration_pts", i64, "duration of the last frame in ticks; estimated from the median step if not stored"
@@ -112,6 +124,13 @@ CLIPS = (
     Column("fps", f64, "effective frames per second of the clip; null for a still"),
     Column("length_class", s, "still, too_short, short (3-10 s) or long (> 10 s), by the recipe's bounds"),
     Column("is_trimmed", b, "frames were cut off at an edge (transition or recipe trim)"),
+    Column(
+        "transition_in",
+        s,
+        "what comes before the clip: start (of the source), cut, gradual (a dissolve or fade, its frames left out), "
+        "wipe (likewise), hole (frames are missing), window (the shot goes on)",
+    ),
+    Column("transition_out", s, "what comes after the clip: end (of the source), or as transition_in"),
     Column("split", s, "train or val, by hash of the source"),
 )
 

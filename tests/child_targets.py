@@ -65,6 +65,14 @@ def hang_native() -> None:
     ctypes.PyDLL(None).sleep(1000)
 
 
+def segfault_on(uri: str) -> None:
+    segfault()
+
+
+def hang_native_on(uri: str) -> None:
+    hang_native()
+
+
 def nap(seconds: float) -> str:
     time.sleep(seconds)
     return "rested"

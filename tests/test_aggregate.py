@@ -212,3 +212,15 @@ def test_ten_thousand_clips_in_seconds() -> None:
     assert table.num_rows == 10_000
     assert cut_s < 30
     assert score_s < 15
+
+
+def test_bits_per_pixel_are_of_the_clip_and_its_codec() -> None:
+    part = {"frame_pts": list(range(40)), **cut_at(20, 40), "frame_bytes": [1000] * 20 + [3000] * 20}
+    sources, series = series_of({"a" * 32: [part]})
+    for name, value in (("codec", "hevc"), ("width_px", 100), ("height_px", 80)):
+        field = sources.schema.field(name)
+        sources = sources.set_column(sources.column_names.index(name), field, pa.array([value], field.type))
+    first, second = scored((sources, series))
+    assert (first["clip_bits_per_pixel"], second["clip_bits_per_pixel"]) == (1.0, 3.0)
+    assert first["clip_bits_per_pixel_h264"] == pytest.approx(1.67)
+    assert (first["long_side_px"], first["short_side_px"]) == (100, 80)

@@ -11,6 +11,9 @@ import pytest
 from operators.cut import CutConfig, DetectorConfig, SplitConfig, cut_clips, find_shots
 from operators.measure import Measure
 from operators.meters.content import Content
+from operators.meters.layout import Layout
+from operators.meters.transnet import Transnet
+from operators.shots import LAGS, Transition, find_transitions
 from operators.stitch import SeriesIndex, stitch
 from reelmill.column import arrow_schema
 from reelmill.ids import clip_id
@@ -95,7 +98,7 @@ def dj_series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[pa.Ta
         if not (FOLDER / name).exists():
             pytest.skip("the shared clips are not there")
         sources = source_table([source_row(FOLDER / name)])
-        found[name] = sources, measured(sources, [Content()])
+        found[name] = sources, measured(sources, [Content(), Layout()])
     return found
 
 
@@ -116,6 +119,28 @@ def test_published_cuts(dj_series: Any, name: str, detector: DetectorConfig, pub
     assert edges[1:-1] == published
     pts = [p for frames in clips["frame_pts"].to_pylist() for p in frames]
     assert pts == dj_series[name][1]["frame_pts"][0].as_py()
+
+
+@pytest.mark.parametrize(
+    ("config", "published"),
+    [
+        ({"detector": DetectorConfig(kind="threshold")}, (1, 1, 1)),
+        ({"detector": DetectorConfig(luma_only=True)}, (2, 1, 2)),
+        ({"detector": DetectorConfig(kind="key_frames")}, (3, 3, 6)),
+        ({"detector": DetectorConfig(kind="none"), "max_s": 10.0, "min_last_s": 0.0}, (2, 3, 5)),
+        ({"detector": DetectorConfig(kind="none"), "max_s": 10.0, "min_last_s": 3.0, "drop_last": True}, (1, 3, 5)),
+    ],
+    ids=["threshold", "luma", "key_frames", "duration", "duration_min_last"],
+)
+def test_published_numbers_of_clips(dj_series: Any, config: dict[str, Any], published: tuple[int, ...]) -> None:
+    """Data-Juicer's tests of its split mappers, on its own three clips."""
+    assert tuple(cut(tables, **config).num_rows for tables in dj_series.values()) == published
+
+
+def test_published_key_frames(dj_series: Any) -> None:
+    clips = cut(dj_series["dj_video3.mp4"], detector=DetectorConfig(kind="key_frames"))
+    times = [0, 4.292, 14.708, 25.125, 35.542, 45.958]
+    np.testing.assert_allclose(clips["start_s"].to_pylist(), times, atol=0.001)
 
 
 def test_equal_to_pyscenedetect_on_a_real_file(shared_clip: Any, dj_series: Any) -> None:
@@ -151,8 +176,135 @@ def test_decision_rule_equals_pyscenedetect_on_wild_scores(seed: int) -> None:
         ),
     ):
         cuts = [c.frame_num for i, f in enumerate(frames) for c in theirs.process_frame(FrameTimecode(i, 30.0), f)]
-        assert [start for start, _ in find_shots(scores, follows, ours)] == sorted({0, *cuts})
+        series = {f"content_{part}": scores for part in ("hue", "sat", "lum")}
+        shots = find_shots(find_transitions(series, follows, ~follows, ours), len(scores))
+        assert [start for start, _ in shots] == sorted({0, *cuts})
         assert cuts
+
+
+def test_dips_to_black_equal_pyscenedetect() -> None:
+    from scenedetect import FrameTimecode, ThresholdDetector
+
+    levels = np.concatenate([np.full(40, 90), np.linspace(90, 0, 12), np.linspace(0, 70, 9), np.full(40, 70)])
+    theirs = ThresholdDetector(threshold=12, min_scene_len=15)
+    frames = [np.full((2, 2, 3), level, np.float32) for level in levels]
+    cuts = [c.frame_num for i, f in enumerate(frames) for c in theirs.process_frame(FrameTimecode(i, 30.0), f)]
+    follows = np.arange(len(levels)) > 0
+    found = find_transitions({"layout_level": levels}, follows, ~follows, DetectorConfig(kind="threshold"))
+    assert [t.start for t in found] == cuts
+    assert len(cuts) == 1
+
+
+# --- TransNetV2 and the layout ------------------------------------------------------------------------------------
+
+TRANSNET = DetectorConfig(kind="transnet")
+
+
+def heads(num: int, **peaks: Any) -> dict[str, np.ndarray]:
+    """Quiet series of a source, with `name={first: values}` written into column transnet_name or layout_name."""
+    names = ["transnet_cut", "transnet_gradual", "layout_wipe", *(f"layout_change_{lag}" for lag in LAGS)]
+    series = {name: np.full(num, 0.6 if "change" in name else 0.0) for name in names}
+    series["layout_change_4"][:] = 0.2
+    for short, places in peaks.items():
+        (name,) = [name for name in names if name.endswith(short)]
+        for first, values in places.items():
+            series[name][first : first + len(values)] = values
+    return series
+
+
+def transitions(series: dict[str, np.ndarray], config: DetectorConfig = TRANSNET) -> list[tuple[str, int, int]]:
+    follows = np.arange(len(series["transnet_cut"])) > 0
+    return [(t.kind, t.start, t.end) for t in find_transitions(series, follows, ~follows, config)]
+
+
+def test_a_cut_is_after_the_probable_frame_and_a_dissolve_is_as_wide_as_the_second_head_says() -> None:
+    assert transitions(heads(90, cut={40: [0.9]}, gradual={40: [0.9]})) == [("cut", 41, 41)]
+    wide = [0.15, *[0.8] * 10, 0.15]
+    series = heads(90, cut={40: [0.2, 0.5, 0.2]}, gradual={35: wide})
+    assert transitions(series) == [("gradual", 35, 47)]
+    assert find_shots([Transition("gradual", 35, 47)], 90) == [(0, 35), (47, 90)]
+
+
+def test_a_faint_but_long_dissolve_counts_and_a_short_doubt_does_not() -> None:
+    assert transitions(heads(90, cut={40: [0.12]}, gradual={35: [0.6] * 12})) == [("gradual", 35, 47)]
+    assert transitions(heads(90, cut={40: [0.12]}, gradual={38: [0.6] * 3})) == []
+    assert transitions(heads(90, cut={40: [0.05]}, gradual={35: [0.6] * 12})) == []
+
+
+def test_what_returns_to_the_same_scene_is_no_transition() -> None:
+    flash = heads(90, cut={40: [0.8]}, change_12={30: [0.02] * 20})
+    assert transitions(flash) == []
+    assert transitions(flash, DetectorConfig(kind="transnet", same_below=None)) == [("cut", 41, 41)]
+    blast = heads(90, cut={40: [0.8]}, gradual={35: [0.9] * 14}, change_36={35: [0.02] * 14})
+    assert transitions(blast) == []
+
+
+def test_the_end_of_a_whip_pan_is_no_cut() -> None:
+    assert transitions(heads(90, cut={40: [0.5]}, change_4={30: [0.9] * 8})) == []
+    assert transitions(heads(90, cut={40: [0.8]}, change_4={30: [0.9] * 8})) == [("cut", 41, 41)]
+
+
+def test_wipes_are_cut_out_with_a_margin_and_can_be_switched_off() -> None:
+    series = heads(90, wipe={30: [0.8] * 20})
+    assert transitions(series) == [("wipe", 28, 52)]
+    assert transitions(series, DetectorConfig(kind="transnet", wipe_threshold=None)) == []
+
+
+def test_the_black_between_two_fades_belongs_to_them() -> None:
+    series = heads(120, cut={33: [0.6], 55: [0.6]}, gradual={30: [0.8] * 8, 50: [0.8] * 8})
+    assert transitions(series) == [("gradual", 30, 58)]
+    assert transitions(heads(120, cut={33: [0.9], 40: [0.9]})) == [("cut", 34, 34), ("cut", 41, 41)]
+
+
+def test_clips_say_what_lies_beside_them() -> None:
+    values = heads(300, cut={99: [0.9], 205: [0.9]}, gradual={99: [0.9], 200: [0.9] * 11})
+    sources, series = made([0.0] * 300)
+    for name, column in values.items():
+        series = series.append_column(name, pa.array([column.tolist()], pa.list_(pa.float32())))
+    clips = cut((sources, series), detector=TRANSNET, max_s=6.0, min_last_s=1.0).to_pylist()
+    assert [(c["start_pts"], c["end_pts"]) for c in clips] == [
+        (0, 60),
+        (60, 100),
+        (100, 160),
+        (160, 200),
+        (211, 271),
+        (271, 300),
+    ]
+    sides = [(c["transition_in"], c["transition_out"]) for c in clips]
+    assert sides == [
+        ("start", "window"),
+        ("window", "cut"),
+        ("cut", "window"),
+        ("window", "gradual"),
+        ("gradual", "window"),
+        ("window", "end"),
+    ]
+    assert [c["is_trimmed"] for c in clips] == [False, False, True, True, True, True]
+
+
+def test_a_rendered_film_from_decode_to_clips(tmp_path: Path) -> None:
+    """A cut, a dissolve and a wipe, with segment borders between them."""
+    from tests.test_transnet import mixed, moving
+    from tests.videos import write_video
+
+    shots = [moving(seed, 110, 0.3) for seed in (1, 2, 3, 4)]
+    ramp = np.linspace(0, 1, 256)[None, :, None]
+    dissolve = [mixed(shots[1][60 + k], shots[2][k], (k + 1) / 21) for k in range(20)]
+    wipe = [
+        mixed(shots[2][70 + k], shots[3][k], np.clip((k + 1) / 17 * 1.05 - ramp, 0, 0.05) / 0.05) for k in range(16)
+    ]
+    film = [*shots[0][:55], *shots[1][:60], *dissolve, *shots[2][20:70], *wipe, *shots[3][16:80]]
+    path = write_video(
+        tmp_path / "film.mp4",
+        [frame[:, :, ::-1] for frame in film],
+        options={"preset": "veryfast", "crf": "20", "g": "50", "sc_threshold": "0"},
+    )
+    sources = source_table([source_row(path, segment_s=3.0)])
+    assert len(sources["segments"][0]) == 3
+    clips = cut((sources, measured(sources, [Layout(), Transnet()])), detector=TRANSNET).to_pylist()
+    assert [c["transition_out"] for c in clips] == ["cut", "gradual", "wipe", "end"]
+    edges = np.cumsum([0, 55, 60, 20, 50, 16])  # first frames of: shot, shot, dissolve, shot, wipe, shot
+    np.testing.assert_allclose([round(c["start_s"] * 30) for c in clips], edges[[0, 1, 3, 5]], atol=4)
 
 
 # --- segments, holes ----------------------------------------------------------------------------------------------
@@ -289,6 +441,10 @@ def test_missing_meter_and_wrong_settings_are_named() -> None:
     sources, series = made([0.0] * 9)
     with pytest.raises(ValueError, match=r"meter 'content', add it to measure\.meters"):
         cut_clips(sources, series.drop_columns(["content_hue"]), CutConfig(), SplitConfig())
+    with pytest.raises(ValueError, match=r"layout_change_4.* meter 'transnet', add it"):
+        cut_clips(sources, series, CutConfig(detector=TRANSNET), SplitConfig())
+    with pytest.raises(ValueError, match=r"threshold 3\.0"):
+        DetectorConfig(kind="transnet", threshold=3.0)
     for wrong in ({"trim_s": -1.0}, {"short_s": 11.0}, {"max_s": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             CutConfig(**wrong)  # type: ignore[arg-type]

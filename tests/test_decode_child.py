@@ -77,6 +77,11 @@ def test_segfault_is_bad_input_after_a_second_try_and_the_next_call_works(child:
     assert child.call("tests.child_targets:echo", {"value": "next row"}, 10) == "next row"
 
 
+def test_an_error_names_the_file(child: DecodeChild) -> None:
+    with pytest.raises(RowError, match=r"^/films/a\.mp4: decoding passed its time limit of 0\.3 s .*; raise the limit"):
+        child.call("tests.child_targets:hang_native_on", {"uri": "/films/a.mp4"}, 0.3)
+
+
 def test_a_crash_that_does_not_repeat_costs_nothing(child: DecodeChild, tmp_path: Path) -> None:
     assert child.call("tests.child_targets:segfault_once", {"marker": str(tmp_path / "m")}, 10) == "second try"
 

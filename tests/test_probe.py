@@ -8,6 +8,7 @@ import struct
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -151,6 +152,142 @@ def test_variable_rate_odd_size_slow_and_interlaced(tmp_path: Path) -> None:
     assert facts_of(str(woven), 60.0)["is_interlaced"] is True
 
 
+MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+
+
+def write_hdr(path: Path, *, unit: bytes = b"", params: str = "") -> Path:
+    """Four frames of PQ HEVC; `unit` is put before the first picture's NAL units."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        options = {"preset": "ultrafast", "x265-params": f"log-level=none:repeat-headers=1:{params}"}
+        stream: Any = container.add_stream("libx265", rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = 128, 72, "yuv420p10le"
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, 16, 9, 1
+        frames = [av.VideoFrame.from_ndarray(f, format="rgb24") for f in texture(4, 72, 128)]
+        packets = [p for f in frames for p in stream.encode(f)] + stream.encode(None)
+        for index, packet in enumerate(packets):
+            changed = av.Packet(unit + bytes(packet)) if index == 0 else packet
+            changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+            changed.stream, changed.is_keyframe = stream, packet.is_keyframe
+            container.mux(changed)
+    return path
+
+
+def hdr10plus_unit() -> bytes:
+    """A SEI of SMPTE ST 2094-40 with one window and nothing optional; the bits are those of its syntax table."""
+    fields = ((1, 2), (400, 27), (0, 1), (9000, 17), (8000, 17), (7000, 17), (500, 17), (0, 4), (50, 10), (0, 3))
+    bits = "".join(f"{value:0{width}b}" for value, width in fields)
+    body = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+    payload = bytes([0xB5, 0, 0x3C, 0, 1, 4, 1]) + body
+    return b"\0\0\0\1" + bytes([39 << 1, 1, 4, len(payload)]) + _escaped(payload) + b"\x80"
+
+
+def _escaped(payload: bytes) -> bytes:
+    out = bytearray()
+    for byte in payload:
+        if byte <= 3 and out.endswith(b"\0\0"):
+            out.append(3)
+        out.append(byte)
+    return bytes(out)
+
+
+HDR_COLUMNS = (
+    "max_cll_nits",
+    "max_fall_nits",
+    "mastering_max_nits",
+    "mastering_min_nits",
+    "has_hdr10plus",
+    "has_dolby_vision",
+)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_facts_of_hdr(tmp_path: Path, suffix: str) -> None:
+    def facts(name: str, **options: Any) -> tuple[Any, ...]:
+        found = facts_of(str(write_hdr(tmp_path / f"{name}.{suffix}", **options)), 60.0)
+        assert found["hdr"] == "pq"
+        return tuple(found[column] for column in HDR_COLUMNS)
+
+    assert facts("plain") == (None, None, None, None, False, False)
+    assert facts("hdr10", params=f"hdr10=1:master-display={MASTERING}:max-cll=1000,400") == (
+        *(1000.0, 400.0, 1000.0, pytest.approx(0.005)),
+        False,
+        False,
+    )
+    assert facts("unknown-levels", params="max-cll=0,0")[:2] == (None, None)
+    assert facts("hdr10plus", unit=hdr10plus_unit()) == (None, None, None, None, True, False)
+
+
+def test_dolby_vision_by_the_containers_tag(tmp_path: Path) -> None:
+    from operators.hdr_facts import hdr_facts
+
+    with open_media(write_hdr(tmp_path / "a.mp4")) as media:
+        frame = next(iter_span(media, None, None))
+        assert [hdr_facts(frame, tag)["has_dolby_vision"] for tag in ("hvc1", "dvh1")] == [False, True]
+
+
+def test_pixel_aspect_is_that_of_the_upright_picture(tmp_path: Path) -> None:
+    for rotation, expected in ((0, 4 / 3), (90, 3 / 4)):
+        path = write_video(
+            tmp_path / f"{rotation}.mp4",
+            texture(3, 72, 128),
+            options={"preset": "ultrafast", "x264-params": "sar=4/3"},
+            rotation=rotation,
+        )
+        assert facts_of(str(path), 60.0)["pixel_aspect"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options", "interlaced"),
+    [
+        ("field.ts", "libx264", {"preset": "ultrafast", "x264-params": "tff=1"}, True),
+        ("field.mp4", "libx264", {"preset": "ultrafast", "x264-params": "bff=1"}, True),
+        ("field.mkv", "mpeg2video", {"b": "2M"}, True),
+        ("whole.mp4", "libx264", {"preset": "ultrafast"}, False),
+        ("whole.mxf", "mpeg2video", {"b": "2M"}, False),
+    ],
+)
+def test_field_order_is_a_fact(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str], interlaced: bool
+) -> None:
+    pix_fmt = "yuv422p" if name.endswith("mxf") else "yuv420p"
+    path = write_video(
+        tmp_path / name, texture(8, 128, 128), codec=codec, options=options, interlaced=interlaced, pix_fmt=pix_fmt
+    )
+    assert facts_of(str(path), 60.0)["is_interlaced"] is interlaced
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "chroma", "depth"),
+    [
+        ("a.mp4", "libx264", "gray", "4:0:0", 8),
+        ("a.ts", "libx264", "gray10le", "4:0:0", 10),
+        ("a.mkv", "libx265", "gray12le", "4:0:0", 12),
+        ("b.mp4", "libx264", "yuv420p", "4:2:0", 8),
+        ("b.mov", "libx264", "yuv422p10le", "4:2:2", 10),
+        ("c.mkv", "libx265", "yuv444p12le", "4:4:4", 12),
+    ],
+)
+def test_chroma_and_depth(tmp_path: Path, name: str, codec: str, pix_fmt: str, chroma: str, depth: int) -> None:
+    facts = facts_of(str(write_video(tmp_path / name, texture(4, 72, 128), codec=codec, pix_fmt=pix_fmt)), 60.0)
+    assert (facts["chroma"], facts["bit_depth"]) == (chroma, depth)
+
+
+@pytest.mark.parametrize("start", [-12000, 180000])
+def test_edit_lists_keep_durations(tmp_path: Path, start: int) -> None:
+    pts = [start + 3000 * i for i in range(40)]
+    path = write_video(tmp_path / "e.mp4", texture(40, 72, 128), options=OPEN_GOP["libx264"], pts=pts)
+    facts = facts_of(str(path), 60.0)
+    with open_media(path) as media:
+        first = next(iter_span(media, None, None))
+        assert facts["start_pts"] == first.pts
+        assert media.stream.time_base is not None
+        assert first.pts * media.stream.time_base == max(start, 0) / 90000
+    assert facts["duration_s"] == pytest.approx((40 * 3000 + min(start, 0)) / 90000, abs=0.15)
+
+
 def test_images(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -174,6 +311,9 @@ def test_images(tmp_path: Path) -> None:
         ("mkv", "libx264", CLOSED_GOP["libx264"]),
         ("mov", "prores_ks", {}),
         ("frag.mp4", "libx264", CLOSED_GOP["libx264"]),
+        ("ts", "libx264", CLOSED_GOP["libx264"]),
+        ("ts", "libx265", OPEN_GOP["libx265"]),
+        ("mpg", "mpeg2video", {"g": "12", "bf": "2", "b": "2M"}),
     ],
 )
 def test_segments_lie_on_keys_and_cover_every_frame_once(
@@ -205,8 +345,41 @@ def test_segments_lie_on_keys_and_cover_every_frame_once(
 
 
 def test_sources_without_a_usable_index_have_one_segment(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "v.ts", texture(90, 96, 96), options=CLOSED_GOP["libx264"])
+    path = tmp_path / "joined.ts"
+    parts = [
+        write_video(
+            tmp_path / f"{start}.ts",
+            texture(45, 96, 96),
+            options=CLOSED_GOP["libx264"],
+            pts=[start + 3000 * i for i in range(45)],
+        ).read_bytes()
+        for start in (90000, 45000)
+    ]
+    path.write_bytes(b"".join(parts))  # times come twice: no seek in it can be trusted
     assert len(facts_of(str(path), 0.5)["segments"]) == 1
+    live = {"live": "1"}
+    path = write_video(
+        tmp_path / "live.mkv", texture(90, 96, 96), options=CLOSED_GOP["libx264"], container_options=live
+    )
+    assert len(facts_of(str(path), 0.5)["segments"]) == 1
+    path = write_video(tmp_path / "order.avi", texture(90, 96, 96), options=CLOSED_GOP["libx264"])
+    facts = facts_of(str(path), 0.5)
+    assert (len(facts["segments"]), facts["num_frames"]) == (1, 90)
+
+
+def test_long_mpeg_streams_are_counted(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.ts", texture(90, 96, 96), options=CLOSED_GOP["libx264"])
+    facts = facts_of(str(path), 0.5)
+    assert (len(facts["segments"]), facts["num_frames"], facts["is_vfr"]) == (4, 90, False)
+    assert facts_of(str(path), 60.0)["num_frames"] is None  # short ones are not scanned
+    field = write_video(
+        tmp_path / "f.ts",
+        texture(90, 96, 96),
+        options={**CLOSED_GOP["libx264"], "x264-params": "tff=1"},
+        interlaced=True,
+    )
+    facts = facts_of(str(field), 0.5)
+    assert (len(facts["segments"]), facts["num_frames"]) == (4, None)
 
 
 # --- broken files ---------------------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exact frames by pts: over codecs, GOP kinds and containers, with the frame number drawn into each picture."""
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,10 +116,41 @@ def test_a_pts_that_is_not_there_names_file_and_pts(coded: dict[str, Path]) -> N
         read_span(coded["h264-closed.mp4"], [512, 0], 0)
 
 
+def joined(tmp_path: Path, second_start: int, lengths: tuple[int, int] = (24, 24)) -> Path:
+    """Two recordings in one MPEG-TS file, as recorders write them: the second one's times start anew."""
+    parts = [
+        write_video(
+            tmp_path / f"{first}.ts",
+            numbered(texture(length, 144, 256, seed=first), start=first),
+            options=CLOSED_GOP["libx264"],
+            pts=[start + 3000 * i for i in range(length)],
+        ).read_bytes()
+        for first, start, length in ((0, 900000, lengths[0]), (1000, second_start, lengths[1]))
+    ]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(parts))
+    return path
+
+
 def test_times_that_do_not_ascend_are_refused(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "b-frames.avi", texture(12, 64, 64), options=CLOSED_GOP["libx264"])
-    with open_media(path) as media, pytest.raises(SpanError, match=r"b-frames\.avi: pts \d+ follows \d+"):
-        list(iter_span(media, None, None))
+    seen = []
+    with open_media(joined(tmp_path, 300000)) as media, pytest.raises(SpanError, match=r"joined\.ts: pts \d+ follows"):
+        seen += [read_number(frame_rgb(f)) for f in iter_span(media, None, None)]
+    assert seen == list(range(len(seen)))[:24]
+
+
+@pytest.mark.parametrize("second_start", [900000, 810000, 990000])
+def test_times_that_come_twice_give_the_first_frame(tmp_path: Path, second_start: int) -> None:
+    """A seek by time in such a file lands in either part, on a frame of the wanted pts: it must not be tried."""
+    path = joined(tmp_path, second_start, (48, 200))
+    pts, keys = [], []
+    with open_media(path) as media:
+        for frame in itertools.islice(iter_span(media, None, None), 45):
+            pts.append(frame.pts)
+            keys += [frame.pts] * bool(frame.key_frame)
+    for first in range(0, 42, 3):
+        frames = read_span(path, pts[first : first + 3], max(k for k in keys if k <= pts[first]))
+        assert [read_number(f) for f in frames] == [first, first + 1, first + 2]
 
 
 def test_variable_frame_rate_is_read_by_pts(tmp_path: Path) -> None:
@@ -176,6 +209,59 @@ def test_colours_come_back_whatever_matrix_and_range(
     step = 48 if size is None else 24
     centres = np.s_[step // 2 :: step, step // 2 :: step]
     assert np.abs(got[centres] - _patches()[0, 24::48, 24::48].astype(int)).max() <= 4
+
+
+MATRICES = {  # tag: (Kr, Kb), ITU-R BT.601, BT.709, BT.2020 and SMPTE 240M
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    1: (0.2126, 0.0722),
+    9: (0.2627, 0.0593),
+    7: (0.212, 0.087),
+}
+FORMATS = {
+    "yuv420p": 8,
+    "yuv422p": 8,
+    "yuv444p": 8,
+    "yuv420p10le": 10,
+    "yuv422p10le": 10,
+    "yuv444p12le": 12,
+    "gray": 8,
+    "gray10le": 10,
+}
+
+
+def flat_frame(pix_fmt: str, codes: tuple[int, int, int], depth: int, matrix: int, full: bool) -> Any:
+    import av
+
+    frame = av.VideoFrame(32, 16, pix_fmt)
+    for plane, code in zip(frame.planes, codes, strict=False):
+        plane.update(np.full(plane.buffer_size // (1 + (depth > 8)), code, np.uint8 if depth == 8 else "<u2").tobytes())
+    frame.colorspace, frame.color_range = matrix, 2 if full else 1
+    return frame
+
+
+def exact_rgb(codes: tuple[int, int, int], depth: int, matrix: int, full: bool) -> np.ndarray:
+    """R, G, B in 0..255 of Y, Cb, Cr codes, by the formulas of BT.601, BT.709 and BT.2020 (8.1 quantisation)."""
+    kr, kb = MATRICES[matrix]
+    scale, top = 2 ** (depth - 8), 2**depth - 1
+    luma = codes[0] / top if full else (codes[0] / scale - 16) / 219
+    blue, red = ((c - 2 ** (depth - 1)) / top if full else (c / scale - 128) / 224 for c in codes[1:])
+    r, b = luma + 2 * (1 - kr) * red, luma + 2 * (1 - kb) * blue
+    return np.array([r, (luma - kr * r - kb * b) / (1 - kr - kb), b]).clip(0, 1) * 255
+
+
+@pytest.mark.parametrize("pix_fmt", FORMATS)
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
+def test_rgb_is_the_exact_matrix_arithmetic(pix_fmt: str, matrix: int, full: bool) -> None:
+    depth = FORMATS[pix_fmt]
+    for eight_bit in ((16, 128, 128), (81, 90, 200), (126, 128, 128), (145, 60, 70), (41, 200, 110), (235, 128, 128)):
+        luma, blue, red = (code << (depth - 8) for code in eight_bit)
+        codes = (luma, blue, red) if not pix_fmt.startswith("gray") else (luma, 1 << (depth - 1), 1 << (depth - 1))
+        expected = exact_rgb(codes, depth, matrix, full)
+        for size in (None, (8, 16)):
+            got = frame_rgb(flat_frame(pix_fmt, codes, depth, matrix, full), size)
+            assert np.abs(got.reshape(-1, 3) - expected).max() <= 1.6, (eight_bit, size)
 
 
 def test_untagged_hd_counts_as_bt709(tmp_path: Path) -> None:

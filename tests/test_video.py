@@ -115,20 +115,52 @@ def test_decord_is_not_asked_when_the_header_counts_too_many_frames(tmp_path: Pa
 
 
 def test_unknown_backend_is_named() -> None:
-    with pytest.raises(ValueError, match="unknown backend 'ffms2'; known are pyav, decord"):
+    with pytest.raises(ValueError, match="unknown backend 'ffms2'; known are pyav, decord, torchcodec"):
         open_segment("x.mp4", backend="ffms2")
 
 
 def test_damage_ends_the_segment_and_is_reported(shared_clip) -> None:
     path = str(shared_clip("corrupt_truncated_28_of_50.mp4"))
-    for backend in ("pyav", "decord"):
-        with open_segment(path, backend=backend) as segment:
-            assert [f.pts for f in segment] == [1024 * i for i in range(28)]
-            assert segment.backend == backend
-            assert {"pyav": "InvalidDataError", "decord": "decord:"}[backend] in str(segment.damage)
+    with open_segment(path) as segment:
+        assert [f.pts for f in segment] == [1024 * i for i in range(28)]
+        assert "InvalidDataError" in str(segment.damage)
     with pytest.raises(RowError, match="no frame decodes from pts 40960") as caught:
         open_segment(path, start_pts=1024 * 40, seek_pts=0)
     assert caught.value.kind == "bad_input"
+
+
+def test_damage_ends_the_segment_of_decord_too(closed: Path, tmp_path: Path) -> None:
+    path, at = tmp_path / "damaged.mp4", _sample_offset(closed, 24)
+    data = closed.read_bytes()
+    path.write_bytes(data[:at] + b"\xff" * (data.rindex(b"moov") - 4 - at) + data[data.rindex(b"moov") - 4 :])
+    with open_segment(str(path), backend="decord") as segment:
+        found = [n for _, n, _ in numbers(segment)]
+        assert segment.backend == "decord"
+    assert found == list(range(len(found)))
+    assert len(found) < NUM_FRAMES
+    assert "decord:" in str(segment.damage)
+
+
+def test_decord_is_not_used_where_its_colours_are_wrong(shared_clip) -> None:
+    """Untagged footage of 1280 columns is BT.709 to players and here; decord takes it for BT.601."""
+    with open_segment(str(shared_clip("corrupt_truncated_28_of_50.mp4")), backend="decord") as segment:
+        assert segment.backend == "pyav"
+        assert "first picture differs" in str(segment.backend_note)
+
+
+def test_bytes_of_each_frame(closed: Path, tmp_path: Path) -> None:
+    import av
+    from PIL import Image
+
+    with av.open(str(closed)) as container:
+        sizes = {p.pts: p.size for p in container.demux(video=0) if p.size}
+    for backend in ("pyav", "decord"):
+        with open_segment(str(closed), start_pts=512 * 13, end_pts=512 * 20, seek_pts=0, backend=backend) as segment:
+            pts = [f.pts for f in segment]
+            assert [segment.packet_bytes[p] for p in pts] == [sizes[p] for p in pts]
+    Image.fromarray(texture(1, 64, 64)[0]).save(tmp_path / "p.png")
+    with open_segment(str(tmp_path / "p.png")) as segment:
+        assert segment.packet_bytes == {0: (tmp_path / "p.png").stat().st_size}
 
 
 def test_corrupt_frames_are_counted(tmp_path: Path) -> None:
