@@ -55,7 +55,8 @@ class Dedup(Section):
         keep: columns that say which of two near clips is better, most important first; larger is better, `-name`:
             smaller is better. Ties go to the smaller clip id.
         num_clusters: of k-means; null: twice the square root of the number of clips.
-        num_probes: nearest clusters in which each clip is compared; 4 finds 0.99 of the pairs even where nothing clusters.
+        num_probes: nearest clusters in which each clip is compared; 4 finds 0.99 of the pairs even where nothing
+            clusters.
         seed: of k-means and of `cluster_draw`.
     """
 

@@ -2,6 +2,7 @@
 """The dedup barrier: which of several near clips is kept, on which side of the split it falls, and through the mill."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pipelines.select import decide
 from tests.videos import write_video
 
 
-def clips(*rows: tuple[str, list[float] | None, int]) -> pa.Table:
+def clips(*rows: tuple[str, Sequence[float] | None, int]) -> pa.Table:
     """(source, embedding, height) per clip; clip ids are c0, c1 ..."""
     return pa.table(
         {

@@ -109,8 +109,8 @@ def test_a_recipe_survives_its_own_json_and_yaml(tmp_path: Path) -> None:
         (
             "kind: content",
             "kind: contents",
-            "my.yaml: clips.detector.kind: \"contents\": input should be 'content' or "
-            "'adaptive'; did you mean 'content'?",
+            "my.yaml: clips.detector.kind: \"contents\": input should be 'content', 'adaptive', 'threshold', "
+            "'transnet', 'key_frames' or 'none'; did you mean 'content'?",
         ),
         (
             "tokenizer: reference",
