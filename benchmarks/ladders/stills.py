@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,14 +91,14 @@ def cache_folder() -> Path:
     return cache / "reelmill" / "stills-debian"
 
 
-def install_packages() -> Path:
-    """Downloads and unpacks the packages that are not in the cache yet. Returns the folder.
+def install_packages(names: Sequence[str] = PACKAGES) -> Path:
+    """Downloads and unpacks the Debian packages that are not in the cache yet. Returns the folder.
 
     Raises:
         RuntimeError: this is not Debian, or a package cannot be fetched.
     """
     folder = cache_folder()
-    missing = [name for name in PACKAGES if not (folder / f".{name}").exists()]
+    missing = [name for name in names if not (folder / f".{name}").exists()]
     if not missing:
         return folder
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
