@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Black borders: letterbox and pillarbox."""
+"""Borders: letterbox, pillarbox, frames of any plain colour."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,63 +10,108 @@ import numpy as np
 import pyarrow as pa
 
 from operators.contract import Meter, StreamInfo, Update, View
+from operators.meters.bars import SIDES, clip_bars, find_strips
 from operators.meters.levels import black_code, gain
 from operators.scores import Groups, Score, over
 from reelmill.column import Column
 
 STRIP_SHARE = 0.03
-BAR_LEVEL = 8.0  # a row or column of a bar has a mean below this level of 255
 _SERIES = pa.list_(pa.float32())
-_SIDES = ("top", "bottom", "left", "right")
+_KINDS = ("bar_share", "bar_edge_share", "bar_luma")
+_FLAT = "null if the whole frame is flat"
+_UNKNOWN = "null if every sample is flat (black) all over: nobody can tell"
 
 
-_BAR_SHARE = Column(
-    "border_bar_share",
-    pa.float64(),
-    "depth of the deepest black bar on any side that is there in every sample, "
-    "share of the height or width; null if all samples are black",
+def _side_columns(side: str) -> tuple[Column, ...]:
+    return (
+        Column(
+            f"border_{side}_bar_share",
+            _SERIES,
+            f"depth of the flat strip at the {side} as a share of the frame's height or width, 0 if there is none; "
+            f"a bar only if its end is seen, see border_{side}_bar_edge_share; {_FLAT}",
+        ),
+        Column(
+            f"border_{side}_bar_edge_share",
+            _SERIES,
+            f"share of the length of the strip at the {side} along which another level begins right behind it, 0-1; "
+            f"{_FLAT}",
+        ),
+        Column(f"border_{side}_bar_luma", _SERIES, f"luma level of the outermost rows at the {side}, 0-255; {_FLAT}"),
+    )
+
+
+def _clip_bars(groups: Mapping[str, Groups]) -> list[dict[str, float]]:
+    """Depth of the bar at each side, per clip; NaN where every sample is flat all over."""
+    names = {side: tuple(f"border_{side}_{kind}" for kind in _KINDS) for side in SIDES}
+    any_group = groups["border_top_bar_share"]
+    rows: list[dict[str, float]] = [dict.fromkeys(SIDES, np.nan) for _ in range(any_group.num_clips)]
+    order = np.argsort(any_group.clip, kind="stable")
+    for clip in np.flatnonzero(any_group.counts):
+        first = any_group.starts[clip]
+        rows_of_clip = order[first : first + any_group.counts[clip]]
+        rows[clip] = clip_bars({side: _arrays(groups, names[side], rows_of_clip) for side in SIDES})
+    return rows
+
+
+def _arrays(
+    groups: Mapping[str, Groups], names: tuple[str, ...], rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    depth, edge, level = (groups[name].values[rows] for name in names)
+    return depth, edge, level
+
+
+def _bar_score(side: str) -> Score:
+    doc = f"depth of the bar at the {side} over the clip, share of the height or width, 0 if there is none; {_UNKNOWN}"
+    column = Column(f"border_{side}_bar_share_min", pa.float64(), doc)
+    return Score(column, lambda groups, facts: np.array([bars[side] for bars in _clip_bars(groups)]))
+
+
+def _active(name: str, what: str, near: str, far: str) -> Score:
+    doc = f"share of the frame's {what} that is left between the bars at the {near} and {far}, 0-1; {_UNKNOWN}"
+    return Score(
+        Column(name, pa.float64(), doc),
+        lambda groups, facts: np.array([1 - bars[near] - bars[far] for bars in _clip_bars(groups)]),
+    )
+
+
+_DEEPEST = Score(
+    Column(
+        "border_bar_share",
+        pa.float64(),
+        f"depth of the deepest bar at any side, share of the height or width, 0 if there is none; {_UNKNOWN}",
+    ),
+    lambda groups, facts: np.array([max(bars.values()) for bars in _clip_bars(groups)]),
 )
-
-
-def _deepest_bar(groups: Mapping[str, Groups], facts: pa.Table) -> np.ndarray:
-    return np.max([groups[f"border_{side}_bar_share"].quantile(0.0) for side in _SIDES], axis=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Border(Meter):
-    """The mean level of a strip along each edge, and how deep a black bar reaches from it.
+    """The mean level of a strip along each edge, and bars of any level by their flatness and their straight end.
 
-    Writes: border_luma_min, border_<side>_luma, border_<side>_bar_share for top, bottom, left, right.
-    Source: UltraVideo's border statistic (strip of 3 % from each edge, a frame is bad if its mean is below 3 of 255).
-        A strip averages a thin bar with picture, so bars are also measured by their depth: rows or columns from the
-        edge whose mean is below 8 (16 + 8 in limited range, as FFmpeg's cropdetect; level ours).
+    Writes: border_luma_min, border_<side>_luma, border_<side>_bar_share, _bar_edge_share and _bar_luma for top, bottom,
+        left, right.
+    Source: border_luma_min is UltraVideo's border statistic (strip of 3 % from each edge, a frame is bad if its mean is
+        below 3 of 255): it takes dark scenery for a border and overlooks thin, soft and grey ones. The bars are ours,
+        see `operators.meters.bars`.
     """
 
     name: ClassVar[str] = "border"
+    version: ClassVar[int] = 2
     view: ClassVar[View] = View.LUMA
     writes: ClassVar[tuple[Column, ...]] = (
         Column("border_luma_min", _SERIES, "mean luma level of the darkest of the four edge strips (3 % deep), 0-255"),
         *(
             Column(f"border_{side}_luma", _SERIES, f"mean luma level of the strip 3 % deep at the {side}, 0-255")
-            for side in _SIDES
+            for side in SIDES
         ),
-        *(
-            Column(
-                f"border_{side}_bar_share",
-                _SERIES,
-                f"depth of the black bar at the {side} as a share of the frame's height or width, 0 if there is none; "
-                "null if the whole frame is black",
-            )
-            for side in _SIDES
-        ),
+        *(column for side in SIDES for column in _side_columns(side)),
     )
     scores: ClassVar[tuple[Score, ...]] = (
         *over(writes, "border_luma_min", "samples", "median"),
-        *over(writes, "border_top_bar_share", "min"),
-        *over(writes, "border_bottom_bar_share", "min"),
-        *over(writes, "border_left_bar_share", "min"),
-        *over(writes, "border_right_bar_share", "min"),
-        Score(_BAR_SHARE, _deepest_bar),
+        *(_bar_score(side) for side in SIDES),
+        _DEEPEST,
+        _active("border_active_height_share", "height", "top", "bottom"),
+        _active("border_active_width_share", "width", "left", "right"),
     )
     rate_hz: float | None = 2.0
 
@@ -76,15 +121,13 @@ class Border(Meter):
         black, scale = black_code(info), gain(info)
 
         def update(view: np.ndarray, seconds: float) -> tuple[float | None, ...]:
-            rows, columns = (cv2.reduce(view, dim, cv2.REDUCE_AVG, dtype=cv2.CV_32F).ravel() for dim in (1, 0))
-            edges = [(means - black) * scale for means in (rows, rows[::-1], columns, columns[::-1])]
-            strips = [float(max(edge[: ceil(len(edge) * STRIP_SHARE)].mean(), 0.0)) for edge in edges]
-            return (min(strips), *strips, *map(_bar_share, edges))
+            height, width = (ceil(num * STRIP_SHARE) for num in view.shape)
+            edges = (view[:height], view[-height:], view[:, :width], view[:, -width:])
+            strips = [max((cv2.mean(edge)[0] - black) * scale, 0.0) for edge in edges]
+            found = find_strips(view, info)
+            if found is None:
+                return (min(strips), *strips, *(None,) * (len(SIDES) * len(_KINDS)))
+            bars = [value for side in SIDES for value in (found[side].depth, found[side].edge, found[side].level)]
+            return (min(strips), *strips, *bars)
 
         return update
-
-
-def _bar_share(edge: np.ndarray) -> float | None:
-    """Share of the means, from the edge inwards, that lie below the bar level; None if all do."""
-    is_picture = edge >= BAR_LEVEL
-    return float(is_picture.argmax() / len(edge)) if is_picture.any() else None
