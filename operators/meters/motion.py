@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from operators.contract import Meter, StreamInfo, Update, View
+from operators.meters.align import aligned
+from operators.meters.camera import CLASSES, SURELY, behind_HW, camera_classes, fit_similarity, flow_samples, follows
 from operators.scores import Groups, Score, over
 from reelmill.column import Column
 
-GRID_PX = 8  # spacing of the flow samples that the camera is fitted to
-TEXTURE_LEVEL = 2.0  # mean absolute gradient (levels per pixel) above which a sample's flow can be trusted
+FINEST_SCALE = 1  # half of 270 rows; at the preset's 2 a shift of 2 px is off by 2 %, at 1 by 0.5 %
 MIN_TEXTURED_SHARE = 0.05  # of the samples; below it the camera is unknown
-INLIER_PX, INLIER_SHARE = 0.25, 0.15  # a sample follows the camera within 0.25 px + 15 % of the camera's own flow
-FIT_STEPS = 10
 _SERIES = pa.list_(pa.float32())
 _UNKNOWN = "null where too little of the picture has texture"
 
@@ -26,6 +25,14 @@ _SHAKE = Column(
     pa.float64(),
     "unsteadiness: robust standard deviation of the camera's pan and tilt speed "
     "around their medians, frame heights per second; null if unknown",
+)
+
+
+_CLASS = Column(
+    "camera_class",
+    pa.string(),
+    f"what the camera does in the clip, one of {', '.join(CLASSES)}; unknown if too little of the picture has texture, "
+    "too much of it moves otherwise, or there are fewer than three pairs; never null",
 )
 
 
@@ -40,11 +47,12 @@ class Motion(Meter):
     Speeds are per second and in frame heights, so they depend neither on the frame rate nor on the size.
 
     Writes: motion_speed, motion_residual_speed, camera_pan, camera_tilt, camera_zoom, camera_roll, camera_inlier_share.
-    Source: DIS flow (Kroeger et al. 2016, OpenCV preset ULTRAFAST) on luma at 270 px height; similarity by reweighted
-        least squares with a Geman-McClure weight narrowed step by step (Yang et al. 2020); bounds ours.
+    Source: DIS flow (Kroeger et al. 2016, OpenCV preset ULTRAFAST one scale finer) on luma at 270 px height; the camera
+        by `camera.fit_similarity` on the flow, then `align.aligned` on the pixels; bounds ours.
     """
 
     name: ClassVar[str] = "motion"
+    version: ClassVar[int] = 2  # 2: flow at half the proxy's size; the camera is elected by blocks, then aligned
     view: ClassVar[View] = View.PROXY
     pairwise: ClassVar[bool] = True
     writes: ClassVar[tuple[Column, ...]] = (
@@ -95,6 +103,7 @@ class Motion(Meter):
         *over(writes, "camera_roll", "median", "spread"),
         *over(writes, "camera_inlier_share", "mean"),
         Score(_SHAKE, _shake),
+        Score(_CLASS, lambda groups, facts: camera_classes(groups, facts["fps"].to_pylist())),
     )
     rate_hz: float | None = 4.0
 
@@ -102,6 +111,7 @@ class Motion(Meter):
         import cv2
 
         dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        dis.setFinestScale(FINEST_SCALE)
 
         def update(before: np.ndarray, view: np.ndarray, step_s: float) -> tuple[float | None, ...]:
             if min(view.shape) < 32:  # smaller than DIS can take
@@ -109,13 +119,13 @@ class Motion(Meter):
             flow_HW = dis.calc(before, view, None).view(np.complex64)[..., 0]
             per_second = 1 / (view.shape[0] * step_s)
             speed = float(np.abs(flow_HW).mean()) * per_second
-            z, flow, is_textured = _samples(flow_HW, view)
+            z, flow, is_textured = flow_samples(flow_HW, view)
             if is_textured.mean() < MIN_TEXTURED_SHARE:
                 return (speed, *(None,) * (len(self.writes) - 1))
             growth, shift = fit_similarity(z[is_textured], flow[is_textured])
-            camera_flow = z * growth + shift
-            residual = np.abs(flow - camera_flow)
-            is_inlier = residual <= INLIER_PX + INLIER_SHARE * np.abs(camera_flow)
+            _, is_behind = follows(z, flow, growth, shift, SURELY)
+            growth, shift = aligned(before, view, growth, shift, behind_HW(is_behind & is_textured, view.shape))
+            residual, is_inlier = follows(z, flow, growth, shift)
             return (
                 speed,
                 float(residual.mean()) * per_second,
@@ -127,40 +137,3 @@ class Motion(Meter):
             )
 
         return update
-
-
-def _samples(flow_HW: np.ndarray, luma_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions about the centre (x + iy, pixels), flow and whether there is texture, on a grid."""
-    import cv2
-
-    height, width = luma_HW.shape
-    dx_HW, dy_HW = (cv2.Sobel(luma_HW, cv2.CV_32F, dx, 1 - dx, scale=0.125) for dx in (1, 0))  # levels per pixel
-    texture_HW = cv2.blur(np.abs(dx_HW) + np.abs(dy_HW), (GRID_PX, GRID_PX))
-    y, x = np.mgrid[GRID_PX // 2 : height : GRID_PX, GRID_PX // 2 : width : GRID_PX]
-    z = (x - (width - 1) / 2) + 1j * (y - (height - 1) / 2)
-    return z.ravel(), flow_HW[y, x].ravel().astype(np.complex128), texture_HW[y, x].ravel() > TEXTURE_LEVEL
-
-
-def fit_similarity(z: np.ndarray, flow: np.ndarray) -> tuple[complex, complex]:
-    """The complex `growth`, `shift` with flow = growth * z + shift for most of the samples.
-
-    Args:
-        z, flow: [N] complex positions and displacements, pixels; x is real, y (down) imaginary.
-
-    Returns:
-        growth (real part: relative growth, imaginary: clockwise radians) and shift of the picture at z = 0.
-    """
-    growth: complex = 0j
-    shift = complex(np.median(np.real(flow)), np.median(np.imag(flow)))
-    scale = max(4 * float(np.median(np.abs(flow - shift))), INLIER_PX)
-    ratio = (INLIER_PX / scale) ** (1 / (FIT_STEPS - 1))
-    for _ in range(FIT_STEPS):
-        residual = np.abs(flow - growth * z - shift)
-        weight = 1 / (1 + (residual / scale) ** 2) ** 2
-        weight /= weight.sum()
-        z_mean, flow_mean = weight @ z, weight @ flow
-        centred = z - z_mean
-        growth = complex((weight * centred.conj()) @ (flow - flow_mean) / ((weight @ np.abs(centred) ** 2) or 1.0))
-        shift = complex(flow_mean - z_mean * growth)
-        scale *= ratio
-    return growth, shift
