@@ -8,16 +8,26 @@ from importlib import import_module
 from operators.contract import Meter, Operator
 
 METERS: dict[str, str] = {
+    "banding": "operators.meters.banding:Banding",
+    "blend": "operators.meters.blend:Blend",
+    "blockiness": "operators.meters.blockiness:Blockiness",
     "border": "operators.meters.border:Border",
     "color": "operators.meters.color:Color",
     "content": "operators.meters.content:Content",
+    "detail": "operators.meters.detail:Detail",
     "exposure": "operators.meters.exposure:Exposure",
+    "farneback": "operators.meters.farneback:Farneback",
+    "flicker": "operators.meters.flicker:Flicker",
     "freeze": "operators.meters.freeze:Freeze",
     "grey": "operators.meters.grey:Grey",
+    "interlace": "operators.meters.interlace:Interlace",
     "layout": "operators.meters.layout:Layout",
     "motion": "operators.meters.motion:Motion",
+    "noise": "operators.meters.noise:Noise",
+    "redundancy": "operators.meters.redundancy:Redundancy",
     "resolution": "operators.meters.resolution:Resolution",
     "sharpness": "operators.meters.sharpness:Sharpness",
+    "sidefill": "operators.meters.sidefill:SideFill",
     "transnet": "operators.meters.transnet:Transnet",
 }
 OPERATORS: dict[str, str] = {

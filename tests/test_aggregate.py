@@ -25,6 +25,7 @@ METERS_USED = (Content(), Exposure(), Freeze(), Motion())
 MOTION = [column.name for column in Motion.writes]
 CONTENT = [column.name for column in Content.writes]
 EXPOSURE = [column.name for column in Exposure.writes]
+FREEZE = [column.name for column in Freeze.writes]
 
 
 def series_of(sources: dict[str, list[dict[str, Any]]]) -> tuple[pa.Table, pa.Table]:
@@ -48,7 +49,7 @@ def series_of(sources: dict[str, list[dict[str, Any]]]) -> tuple[pa.Table, pa.Ta
         )
         for number, part in enumerate(parts):
             num = len(part["frame_pts"]) + (part.get("next_pts") is not None)
-            quiet = {name: [None, *[1.0] * (num - 1)] for name in (*CONTENT, "freeze_absdiff")}
+            quiet = {name: [None, *[1.0] * (num - 1)] for name in (*CONTENT, *FREEZE)}
             keys = [True] + [False] * (len(part["frame_pts"]) - 1)
             rows.append(
                 {
@@ -100,7 +101,7 @@ def test_a_pair_across_a_cut_counts_for_no_clip() -> None:
     part = {
         "frame_pts": list(range(40)),
         **cut_at(20, 40),
-        "freeze_absdiff": freeze,
+        **dict.fromkeys(FREEZE, freeze),
         "motion_pts": [3, 20, 23],
         **{name: [1.0, 100.0, 3.0] for name in MOTION},
     }

@@ -193,11 +193,13 @@ def test_content_keeps_no_stale_frame() -> None:
 
 
 def test_freeze_is_the_mean_difference() -> None:
-    luma = shot()
-    assert says(Freeze(), luma, luma.copy(), 1 / 30)["freeze_absdiff"] == 0
-    brighter = luma.copy()
+    picture = cv2.cvtColor(shot(), cv2.COLOR_GRAY2BGR)
+    assert says(Freeze(), picture, picture.copy(), 1 / 30)["freeze_absdiff"] == 0
+    brighter = picture.copy()
     brighter[:135] = np.minimum(brighter[:135], 245) + 10
-    assert says(Freeze(), luma, brighter, 1 / 30)["freeze_absdiff"] == pytest.approx(5, abs=0.1)
+    found = says(Freeze(), picture, brighter, 1 / 30)
+    assert found["freeze_absdiff"] == pytest.approx(5, abs=0.1)
+    assert found["freeze_block_absdiff"] == pytest.approx(10, abs=0.1)
 
 
 def test_sharpness_falls_with_blur_and_has_a_scale() -> None:
@@ -313,7 +315,7 @@ def test_catalog_names_every_meter_and_suggests_the_nearest() -> None:
         assert cls.name == name
         assert is_dataclass(cls)
         assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
-        assert {f.name for f in fields(cls)} <= {"rate_hz"}
+        assert {f.name for f in fields(cls)} <= {"rate_hz", "device", "short_side_px", "long_side_px"}
         assert isinstance(cls.view, View)
         assert all(column.doc for column in cls.writes)
         assert config_of(cls())["name"] == name
