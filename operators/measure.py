@@ -40,7 +40,7 @@ class Measure(Operator):
 
     Args:
         meters: what to measure.
-        backend: pyav, or decord for files that it reads exactly.
+        backend: pyav, or another of `operators.video.BACKENDS` for files that it reads exactly.
         threads: decoder threads.
         time_limit_s: seconds for one segment, above which the row fails with kind `resource`.
         memory_limit_gb: private memory of the decode child, likewise.
@@ -50,6 +50,7 @@ class Measure(Operator):
     """
 
     name: ClassVar[str] = "measure"
+    version: ClassVar[int] = 2  # 2: PROXY and COLOR by halving the planes; frame_bytes
     neutral: ClassVar[frozenset[str]] = frozenset({"threads", "time_limit_s", "memory_limit_gb"})
     reads: ClassVar[tuple[Column, ...]] = (*(c for c in SOURCES if c.name in _READS), *WORK)
     resources: ClassVar[Resources] = Resources(num_cpus=1.0, memory_gb=1.5)
@@ -140,8 +141,18 @@ def meter_columns(meter: Meter) -> tuple[Column, ...]:
     return (pts, *meter.writes)
 
 
+class Untimed:
+    """Makes views and runs meters without looking at the time."""
+
+    def view(self, frame: Frame, view: View) -> Any:
+        return frame.view(view)
+
+    def update(self, name: str, update: Callable[..., Any], *arguments: Any) -> Any:
+        return update(*arguments)
+
+
 @dataclass
-class Clock:
+class Clock(Untimed):
     """CPU seconds of the calling thread per part: `view:<name>` for the views, the meter's name for its own work."""
 
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -162,10 +173,12 @@ class Clock:
 class Track:
     """One meter on one segment: which frames it sees, and the lists that come of it."""
 
-    def __init__(self, meter: Meter, update: Any, time_base: Fraction, is_first: bool, clock: Clock) -> None:
+    def __init__(self, meter: Meter, update: Any, time_base: Fraction, is_first: bool, clock: Untimed) -> None:
         self.meter, self.update, self.clock = meter, update, clock
         self.time_base, self.is_first = time_base, is_first
         self.rate = None if meter.rate_hz is None else Fraction(meter.rate_hz).limit_denominator(10**6)
+        grid = time_base * (self.rate or 1)
+        self.grid_num, self.grid_den = grid.numerator, grid.denominator
         self.pts: list[int] = []
         self.values: list[tuple[Any, ...]] = []
         self.num_deferred = 0
@@ -201,9 +214,8 @@ class Track:
         return self.clock.view(frame, self.meter.view), float(frame.pts * self.time_base)
 
     def _tick(self, pts: int) -> int:
-        """Grid points k / rate at or before this time."""
-        assert self.rate is not None
-        return int(pts * self.time_base * self.rate // 1)
+        """Number of the last grid point k / rate at or before this time."""
+        return pts * self.grid_num // self.grid_den
 
     def _measure(self, before: Frame | None, frame: Frame) -> tuple[Any, ...]:
         view, seconds = self._seen(frame)
@@ -243,14 +255,14 @@ def measure_segment(
     Raises:
         RowError: nothing of the segment can be decoded.
     """
-    clock = clock or Clock()
+    parts = clock or Untimed()
     frame_pts: list[int] = []
     frame_is_key: list[bool] = []
     next_pts = duration_pts = before = None
     with open_segment(
         uri, start_pts=start_pts, end_pts=end_pts, seek_pts=seek_pts, backend=backend, threads=threads
     ) as segment:
-        tracks = [Track(m, m.start(segment.info), segment.time_base, is_first, clock) for m in meters]
+        tracks = [Track(m, m.start(segment.info), segment.time_base, is_first, parts) for m in meters]
         for frame in segment:
             for track in tracks:
                 track.see(before, frame)
@@ -272,6 +284,7 @@ def measure_segment(
             "backend_note": segment.backend_note,
             "frame_pts": frame_pts,
             "frame_is_key": frame_is_key,
+            "frame_bytes": [segment.packet_bytes.get(pts) for pts in frame_pts],
             "next_pts": next_pts,
             "last_duration_pts": last_duration,
             "num_corrupt_frames": segment.num_corrupt_frames,

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A decoded frame and the views that meters look at, each made at most once a frame, from the planes as they are.
 
-Nobody converts a 4K frame to RGB to look at its mean: TINY samples the planes (0.4 ms at 4K), PROXY averages the luma
-plane (1.5 ms); only COLOR (6 ms) and PIXELS (30 ms) go through swscale. All views stand upright.
+Nobody converts a 4K frame to RGB to look at its mean: TINY samples the planes, PROXY and COLOR average them at the
+proxy's size. Only PIXELS, and COLOR of HDR and of packed formats, go through swscale. All views stand upright.
 
-TINY is PySceneDetect's picture: width 256, point-to-point bilinear sampling without averaging, then BGR. Its content
-detector therefore gives the published scores (tests/operators/test_views.py compares them).
+TINY is PySceneDetect's picture: width 256, point-to-point bilinear sampling without averaging (chroma: the nearest
+sample), then BGR. Its content detector therefore gives the published scores (tests/test_views.py compares them).
+
+PROXY and COLOR are means of blocks of 2^n x 2^n samples, made by halving n times with rounding to 8 bits (deeper planes
+are rounded first), then bilinear sampling for what remains of the factor, which is less than 2. At 3840x2160 n is 3 and
+nothing remains. Rows and columns at the bottom and right that fill no block are left out (at most 2^n - 1).
 """
 
 import re
@@ -15,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from operators.contract import StreamInfo, View
-from reelmill.pixels import MATRIX_WEIGHTS, frame_rgb, hdr_of, is_full_range, matrix_of, rotation_of, upright
+from operators.planes import averaged, eight_bit, sampled, sampled_chroma, turned
+from reelmill.pixels import MATRIX_WEIGHTS, frame_rgb, hdr_of, is_full_range, matrix_of, rotation_of
 
 TINY_WIDTH_PX = 256
 PROXY_HEIGHT_PX = 270
@@ -116,7 +121,19 @@ class Frame:
         is_after: the first frame after the segment, given so that pairs across the border are not lost.
     """
 
-    __slots__ = ("_geometry", "_planar", "_source", "_views", "duration_pts", "is_after", "is_corrupt", "is_key", "pts")
+    __slots__ = (
+        "_geometry",
+        "_planar",
+        "_planes",
+        "_small_luma",
+        "_source",
+        "_views",
+        "duration_pts",
+        "is_after",
+        "is_corrupt",
+        "is_key",
+        "pts",
+    )
 
     def __init__(self, source: Any, geometry: Geometry, *, is_after: bool = False) -> None:
         self.pts: int = source.pts
@@ -124,6 +141,8 @@ class Frame:
         self.is_key, self.is_corrupt, self.is_after = bool(source.key_frame), bool(source.is_corrupt), is_after
         self._source, self._geometry = source, geometry
         self._planar: Any = None
+        self._planes: dict[int, np.ndarray] = {}
+        self._small_luma: np.ndarray | None = None
         self._views: dict[View, np.ndarray] = {}
 
     def view(self, view: View) -> np.ndarray:
@@ -132,59 +151,65 @@ class Frame:
             self._views[view] = getattr(self, f"_{view.value}")()
         return self._views[view]
 
-    def _plane(self, index: int) -> np.ndarray:
+    def _planar_frame(self) -> Any:
         if self._planar is None:
             self._planar = _planar(self._source)
-        return plane_of(self._planar, index, self._geometry.info.bit_depth)
+        return self._planar
+
+    def _plane(self, index: int) -> np.ndarray:
+        if index not in self._planes:
+            self._planes[index] = plane_of(self._planar_frame(), index, self._geometry.info.bit_depth)
+        return self._planes[index]
 
     def _turned(self, array: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(upright(array, self._geometry.rotation_deg))
-
-    def _eight_bit(self, array: np.ndarray) -> np.ndarray:
-        """Code values scaled to 8 bit, as a shift by the surplus bits would, but rounded."""
-        surplus = self._geometry.info.bit_depth - 8
-        if surplus == 0:
-            return array
-        rounded = np.minimum(array.astype(np.uint32) + (1 << surplus >> 1), (256 << surplus) - 1)
-        return (rounded >> surplus).astype(np.uint8)
+        return turned(array, self._geometry.rotation_deg)
 
     def _luma(self) -> np.ndarray:
-        luma_HW = self._plane(0)
-        return self._turned(luma_HW) if self._geometry.rotation_deg else luma_HW
+        return self._turned(self._plane(0))
 
     def _tiny(self) -> np.ndarray:
+        size = self._geometry.coded(self._geometry.tiny_size)
+        depth = self._geometry.info.bit_depth
+        small = [eight_bit(sampled(self._plane(0), size), depth)]
+        small += [eight_bit(sampled_chroma(self._plane(i), size), depth) for i in self._chroma()]
+        return self._turned(self._bgr(small))
+
+    def _chroma(self) -> tuple[int, ...]:
+        """Indices of the chroma planes; empty for monochrome."""
+        return (1, 2) if len(self._planar_frame().format.components) >= 3 else ()
+
+    def _bgr(self, planes: list[np.ndarray]) -> np.ndarray:
+        """BGR of 8-bit Y, U and V planes of one size, or of Y alone."""
         import cv2
 
-        size = self._geometry.coded(self._geometry.tiny_size)
-        planes = [
-            self._eight_bit(cv2.resize(self._plane(i), size, interpolation=cv2.INTER_LINEAR))
-            for i in range(min(len(self._source_planes()), 3))
-        ]
-        if len(planes) < 3:
-            planes = [planes[0]] + [np.full_like(planes[0], 128)] * 2
-        return self._turned(cv2.transform(cv2.merge(planes), self._geometry.yuv_to_bgr))
+        if len(planes) == 1:
+            planes = planes + [np.full_like(planes[0], 128)] * 2
+        return cv2.transform(cv2.merge(planes), self._geometry.yuv_to_bgr)
 
-    def _source_planes(self) -> tuple[Any, ...]:
-        self._plane(0)
-        return self._planar.planes
+    def _luma_at_proxy_size(self) -> np.ndarray:
+        """uint8 code values, as coded (not upright): shared by PROXY and COLOR."""
+        if self._small_luma is None:
+            size = self._geometry.coded(self._geometry.proxy_size)
+            self._small_luma = averaged(self._plane(0), size, self._geometry.info.bit_depth)
+        return self._small_luma
 
     def _proxy(self) -> np.ndarray:
         import cv2
 
-        size = self._geometry.coded(self._geometry.proxy_size)
-        luma_HW = self._plane(0)
-        height, width = luma_HW.shape
-        if width >= 4 * size[0] and height >= 4 * size[1] and width % 2 == 0 and height % 2 == 0:
-            # OpenCV halves with SIMD; averaging by 8 in one step takes half as long again. Mean difference 0.09 codes.
-            luma_HW = cv2.resize(luma_HW, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        small = self._eight_bit(_area(luma_HW, size))
+        small = self._luma_at_proxy_size()
         if not self._geometry.info.is_full_range:
             small = cv2.LUT(small, _FULL_FROM_LIMITED)
         return self._turned(small)
 
     def _color(self) -> np.ndarray:
-        width, height = self._geometry.proxy_size
-        return np.ascontiguousarray(frame_rgb(self._source, (height, width), self._geometry.rotation_deg)[:, :, ::-1])
+        geometry = self._geometry
+        size = geometry.coded(geometry.proxy_size)
+        if not _PLANAR.match(self._source.format.name) or geometry.info.hdr != "sdr":
+            width, height = geometry.proxy_size
+            rgb_HWC = frame_rgb(self._source, (height, width), geometry.rotation_deg)
+            return np.ascontiguousarray(rgb_HWC[:, :, ::-1])
+        chroma = [averaged(self._plane(i), size, geometry.info.bit_depth) for i in self._chroma()]
+        return self._turned(self._bgr([self._luma_at_proxy_size(), *chroma]))
 
     def _pixels(self) -> np.ndarray:
         return frame_rgb(self._source, None, self._geometry.rotation_deg)
@@ -196,6 +221,8 @@ _FULL_FROM_LIMITED = np.clip(np.round((np.arange(256) - 16) * 255 / 219), 0, 255
 def _area(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     import cv2
 
+    if array.shape[1::-1] == size:
+        return array
     shrinks = array.shape[1] >= size[0] and array.shape[0] >= size[1]
     return cv2.resize(array, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
@@ -232,7 +259,7 @@ class RgbFrame(Frame):
         return np.ascontiguousarray(small[:, :, ::-1])
 
     def _proxy(self) -> np.ndarray:
-        return _area(self.view(View.LUMA), self._geometry.proxy_size)
+        return averaged(self.view(View.LUMA), self._geometry.proxy_size, 8)
 
     def _color(self) -> np.ndarray:
         return np.ascontiguousarray(_area(self._rgb, self._geometry.proxy_size)[:, :, ::-1])
