@@ -32,6 +32,7 @@ METERS: dict[str, str] = {
 }
 OPERATORS: dict[str, str] = {
     "embedding": "operators.embedding:Embedding",
+    "text": "operators.text:Text",
 }
 
 
