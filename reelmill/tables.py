@@ -168,6 +168,49 @@ CAPTION_TEXTS = (
     "Summarized Description",
 )
 EVIDENCE = pa.struct([("field", s), ("sentence", s), ("columns", pa.list_(s))])
+SEEN_FRAME = pa.struct([("index", i32), ("pts", i64), ("time_s", f64)])
+SEEN_GRID = pa.struct([("t", i32), ("h", i32), ("w", i32)])
+
+_NO_LABEL = "one of captioning.schema.VOCABULARIES; null unless a model wrote the texts"
+CAPTION_LABELS = (
+    Column("shot_scale", s, f"size of the main subject in the frame, {_NO_LABEL}"),
+    Column("camera_movements", pa.list_(s), f"what the camera does as the model saw it, each {_NO_LABEL}"),
+    Column("time_of_day", s, f"by the light of the scene, {_NO_LABEL}"),
+    Column("setting", s, f"indoor, outdoor, both or unclear, {_NO_LABEL}"),
+    Column("medium", s, f"how the picture was made, {_NO_LABEL}"),
+)
+
+_NO_MODEL = "null if no model looked"
+CAPTION_PROVENANCE = (
+    Column("caption_model", s, f"the model as the recipe names it, without credentials; {_NO_MODEL}"),
+    Column("caption_model_revision", s, "commit of a hub id; null if it has none"),
+    Column("caption_weights_hash", s, "sha256 over the checkpoint's files; null behind a server"),
+    Column("caption_precision", s, "number format that the weights were computed in; null behind a server"),
+    Column("caption_engine", s, f"engine and versions of its libraries; {_NO_MODEL}"),
+    Column("caption_processor", s, "what made the model's input of frames, with its version; null behind a server"),
+    Column("prompt_hash", s, f"hash of all prompts of the plan; {_NO_MODEL}"),
+    Column("schema_hash", s, f"hash of the JSON Schemas that were asked for; {_NO_MODEL}"),
+    Column("decoding_json", s, f"decoding parameters as a JSON object, seed among them; {_NO_MODEL}"),
+    Column(
+        "seen_frames",
+        pa.list_(SEEN_FRAME),
+        f"frames that the model got: position in the clip, pts, seconds from the clip's first frame; {_NO_MODEL}",
+    ),
+    Column("seen_width_px", i32, f"width of the frames that were handed to it; {_NO_MODEL}"),
+    Column("seen_height_px", i32, f"height of the frames that were handed to it; {_NO_MODEL}"),
+    Column("seen_grid_thw", pa.list_(SEEN_GRID), f"per look (part of a long clip): grid of patches; {_NO_MODEL}"),
+    Column(
+        "num_visual_tokens",
+        i64,
+        "visual tokens of all looks, each counted once: as the processor made them, or behind a server as predicted; "
+        "null where the model's rule is not known",
+    ),
+    Column("num_prompt_tokens", i64, f"tokens that went in, over all questions and their repeats; {_NO_MODEL}"),
+    Column("num_output_tokens", i64, f"tokens that came out, likewise; {_NO_MODEL}"),
+    Column("finish_reason", s, "of the last answer: stop, length or what the server said; null if none came"),
+    Column("caption_tier", s, f"name of the tier of effort; {_NO_MODEL}"),
+    Column("caption_trigger", s, "what raised the tier above the first: text, detail or invalid; null: nothing"),
+)
 
 CAPTIONS = (
     CLIP_ID,
@@ -179,9 +222,16 @@ CAPTIONS = (
         for name in CAPTION_TEXTS
     ),
     Column("caption_grounding", s, "measured (only measured facts) or model (a vision-language model wrote it)"),
-    Column("evidence", pa.list_(EVIDENCE), "for measured captions: each sentence and the columns it was made from"),
-    Column("status", s, "ok, repaired or failed"),
-    Column("captioner_id", s, "hash of engine, model, prompt, schema and decoding parameters"),
+    Column(
+        "evidence",
+        pa.list_(EVIDENCE),
+        "for measured captions: each sentence and the columns it was made from. For a model's: each measured sentence "
+        "that it was told, with its columns, and what it says its labels rest on, with none. Null if there is none",
+    ),
+    *CAPTION_LABELS,
+    *CAPTION_PROVENANCE,
+    Column("status", s, "ok, repaired (by asking again) or failed"),
+    Column("captioner_id", s, "hash of engine, model, prompts, schema, budget and decoding parameters"),
     *STATE,
 )
 
