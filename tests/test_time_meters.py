@@ -15,7 +15,7 @@ from operators.contract import Meter, StreamInfo
 from operators.measure import measure_segment
 from operators.meters.blend import Blend, pulse
 from operators.meters.flicker import Flicker, unsteadiness
-from operators.meters.freeze import Freeze, repeats
+from operators.meters.freeze import Freeze, repeats, rhythm
 from operators.meters.redundancy import Redundancy
 from operators.scores import Groups
 from tests.videos import write_video
@@ -75,6 +75,26 @@ def test_true_frame_rate(tmp_path: Path, source: Callable[[int], int], share: fl
     found = said(tmp_path / "v.mp4", film(lambda i: moment(3.0 * source(i))), codec)
     assert found["duplicate_share"] == pytest.approx(share, abs=0.04)
     assert found["true_fps"] == pytest.approx(FPS * (1 - share), abs=1.2)
+
+
+def test_a_rhythm_tells_repeats_that_a_coder_changes_by_half_of_what_moves() -> None:
+    rng = np.random.default_rng(0)
+    moving = rng.uniform(6, 9, 61)
+    doubled = np.where(np.arange(61) % 2, moving, 0.5 * moving)
+    np.testing.assert_array_equal(repeats(doubled), np.arange(61) % 2 == 0)
+    film_in_60 = np.where(np.isin(np.arange(61) % 5, (0, 2)), moving, 0.5 * moving)
+    np.testing.assert_array_equal(repeats(film_in_60), ~np.isin(np.arange(61) % 5, (0, 2)))
+    key_frames = np.where(np.arange(61) % 5 == 0, 2 * moving, moving)  # louder ones are no rhythm of repeats
+    assert not repeats(key_frames).any()
+    assert not rhythm(moving)[0].any()
+    assert not rhythm(doubled[:20])[1].any()  # too short for a rhythm
+
+
+def test_a_rhythm_ends_where_the_footage_does() -> None:
+    moving = np.random.default_rng(1).uniform(6, 9, 90)
+    change = np.where((np.arange(90) % 2 == 0) & (np.arange(90) < 45), 0.5 * moving, moving)
+    assert repeats(change)[:45].sum() == 23
+    assert repeats(change)[60:].sum() == 0
 
 
 def test_a_stop_is_a_freeze_and_not_a_lower_frame_rate(tmp_path: Path) -> None:

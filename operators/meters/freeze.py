@@ -4,11 +4,13 @@
 A repeat is never quite equal after coding, and a fixed camera is nearly still. What tells them apart is the block that
 changes most: something small moves in front of a fixed camera, nothing does in a repeat. In moving footage a repeat is
 also told by its neighbours: a coder's drift may change it by more than a still scene changes, but far less than the
-frames around it do.
+frames around it do. And a change of frame rate repeats frames in a steady rhythm, which shows where the movement is so
+slow that a coder's drift is half of it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +26,10 @@ REPEAT_RATIO = 0.3  # of the change that is usual on both sides: likewise (measu
 MOVING_LEVEL = 0.5  # the usual change from which the ratio is looked at
 NEIGHBOURS = 5  # frames on either side
 MAX_RUN = 4  # repeats in a row of a frame rate conversion (12 in 60); a longer run is a stop
+WINDOW, HOP, MIN_WINDOW = 30, 15, 24  # frames in which a steady rhythm of new and repeated frames is looked for
+PERIODS = (2, 3, 4, 5, 6)  # of a rhythm: 2 doubled, 5 film in video or 24 in 60, 6 25 in 30
+RHYTHM_RATIO, RHYTHM_SHARE = 0.6, 0.9  # repeats change by less than this share of the others, nine times out of ten
+MAX_REPEATS = 0.67  # of a rhythm; one loud frame in four or five is a coder's key frame
 _SERIES = pa.list_(pa.float32())
 _NO_PAIR = "null for a clip of one frame"
 
@@ -41,7 +47,42 @@ def duplicates(change: np.ndarray) -> np.ndarray:
     """bool [n]: which frames repeat the one before, a few in a row, in the middle of movement."""
     usual = np.minimum(_usual(change[::-1])[::-1], _usual(change))
     is_less = (change < REPEAT_RATIO * usual) & (usual >= MOVING_LEVEL) & np.isfinite(usual)
-    return is_less & (_run_lengths(is_less) <= MAX_RUN)
+    return rhythm(change)[0] | is_less & (_run_lengths(is_less) <= MAX_RUN)
+
+
+def rhythm(change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """bool [n] twice: which frames are the repeats of a steady rhythm, and which lie in one, repeats or not.
+
+    A coder may change a repeat by half as much as the slow movement around it; that it does so at every second frame,
+    or at the same of every five, tells a repeat all the same.
+    """
+    is_repeat, is_inside = np.zeros((2, len(change)), bool)
+    last = max(0, len(change) - WINDOW)
+    for start in {*range(0, last, HOP), last}:
+        part = slice(start, start + WINDOW)
+        found = _repeats_of_rhythm(change[part])
+        if found is not None:
+            is_repeat[part] |= found
+            is_inside[part] = True
+    return is_repeat, is_inside
+
+
+def _repeats_of_rhythm(change: np.ndarray) -> np.ndarray | None:
+    """bool [n]: the repeats, by the shortest period that explains them; null if none does."""
+    if len(change) < MIN_WINDOW:
+        return None
+    logs = np.log(np.maximum(change, FREEZE_LEVEL / 4))
+    phase = np.arange(len(change))
+    for period in PERIODS:
+        usual = np.array([np.median(logs[p::period]) for p in range(period)])
+        order = np.sort(usual)
+        low, high = max(pairwise(order), key=lambda pair: pair[1] - pair[0])
+        is_low = usual <= low
+        is_clear = high >= np.log(MOVING_LEVEL) and high - low >= -np.log(RHYTHM_RATIO)
+        is_kept = (logs < (low + high) / 2) == is_low[phase % period]
+        if is_clear and is_low.mean() <= MAX_REPEATS and is_kept.mean() >= RHYTHM_SHARE:
+            return is_low[phase % period]
+    return None
 
 
 def _usual(change: np.ndarray) -> np.ndarray:
@@ -64,10 +105,11 @@ def _run_lengths(is_repeat: np.ndarray) -> np.ndarray:
 
 
 def _duplicates_of_moving(change: np.ndarray) -> float:
-    """Duplicates over all frames outside stops; 0 if nothing moves."""
+    """Duplicates over all frames outside stops that have neighbours to be compared with; 0 if nothing moves."""
     is_duplicate = duplicates(change)
-    num = len(change) - int((repeats(change) & ~is_duplicate).sum())
-    return float(is_duplicate.sum() / num) if num else 0.0
+    is_known = np.isfinite(_usual(change)) & np.isfinite(_usual(change[::-1])[::-1])
+    is_counted = (is_known | rhythm(change)[1]) & (is_duplicate | ~repeats(change))
+    return float(is_duplicate[is_counted].mean()) if is_counted.any() else 0.0
 
 
 def _freeze_share(groups: Mapping[str, Groups], facts: pa.Table) -> np.ndarray:
@@ -104,6 +146,7 @@ class Freeze(Meter):
     version: ClassVar[int] = 2  # 2: on the tiny view; the block that changes most
     view: ClassVar[View] = View.TINY
     pairwise: ClassVar[bool] = True
+    scores_version: ClassVar[int] = 2  # 2: rhythms; frames at a clip's ends that cannot be told are left out
     writes: ClassVar[tuple[Column, ...]] = (
         Column(
             "freeze_absdiff",
@@ -138,8 +181,8 @@ class Freeze(Meter):
             Column(
                 "duplicate_share",
                 pa.float64(),
-                f"share of frames that repeat the one before, in runs of at most {MAX_RUN}, longer ones left out: 0.2 "
-                f"for 24 in 30, 0.5 for doubled frames, 0.6 for 24 in 60; {_NO_PAIR}",
+                f"share of frames that repeat the one before, in a rhythm or in runs of at most {MAX_RUN}; longer ones "
+                f"are left out: 0.2 for 24 in 30, 0.5 for doubled frames, 0.6 for 24 in 60; {_NO_PAIR}",
             ),
             _duplicate_share,
         ),
