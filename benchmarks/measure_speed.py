@@ -41,6 +41,7 @@ from operators.video import open_segment, read_frames
 
 PARTS = ("throughput", "models", "peer", "memory")
 MODEL_METERS = frozenset({"transnet"})  # neural networks: listed apart, not part of the ratio
+PEER_METERS = frozenset({"farneback"})  # no signal of ours: there to compare numbers of other tools, seconds a 4K pair
 TARGET_RATIO, AIM_RATIO, TARGET_PEER = 0.75, 0.90, 5.0
 TARGET_GIB = {2160: 0.4, 4320: 1.2}
 FLAT_GIB = {2160: 0.05, 4320: 0.15}  # the longest file may use this much more than the shortest; 8K: one frame, 0.1
@@ -50,8 +51,8 @@ OCR_FRAMES, OCR_WIDTH_PX = 4, 1920  # defaults of the text operator: frames per 
 
 
 def every_meter() -> tuple[Meter, ...]:
-    """Every meter of the catalog at its default rate, but for the networks."""
-    return tuple(meter_class(name)() for name in METERS if name not in MODEL_METERS)
+    """Every meter of the catalog at its default rate, but for the networks and what only other tools need."""
+    return tuple(meter_class(name)() for name in METERS if name not in MODEL_METERS | PEER_METERS)
 
 
 def decode_only(uri: str, threads: int) -> int:

@@ -3,11 +3,13 @@
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from operators.contract import StreamInfo
+from operators.meters import layout
 from operators.meters.layout import LAGS, Layout, _change, lone_change
 from operators.meters.transnet import CONTEXT, WINDOW, Transnet, load_network
 
@@ -177,6 +179,21 @@ def test_wipes_are_seen_where_they_are(shape: str, length: int) -> None:
 )
 def test_no_wipe_without_one(frames: Callable[[], list[np.ndarray]]) -> None:
     assert run(Layout(), frames())["layout_wipe"].max() == 0
+
+
+def test_values_do_not_depend_on_how_many_pictures_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [*wipe(45, 30, 60, ORDERS["clock"]), *moving(3, 40), *wipe(20, 12, 70, ORDERS["up"])]
+    monkeypatch.setattr(layout, "FRAMES_AT_ONCE", len(frames))
+    at_once = run(Layout(), frames)
+    monkeypatch.setattr(layout, "FRAMES_AT_ONCE", 7)
+    update: Any = Layout().start(INFO)
+    for t, frame in enumerate(frames):
+        update(frame, t / 30)
+        assert len(update.grids) < layout.FRAMES_BEHIND + 7 + layout.FRAMES_AHEAD < len(frames)
+    assert at_once["layout_wipe"].max() > 0.69
+    by_pieces = list(zip(*update.finish(), strict=True))
+    for column, values in zip(Layout.writes, by_pieces, strict=True):
+        np.testing.assert_array_equal(at_once[column.name], values)
 
 
 def test_change_is_blind_to_brightness_and_small_moves_and_not_to_another_scene() -> None:

@@ -6,9 +6,9 @@ new with nothing between, in a front that moves over the whole picture; camera m
 dissolve mixes the two, what passes by leaves the old picture behind. TransNetV2 does not see wipes at all.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,9 @@ DARK_LEVELS, MIN_LIT = 10.0, 0.5  # bars of a letterbox do not count; what is le
 MIN_COVER, MAX_REST, MIN_ONCE, MAX_JUMP, MAX_FRONT = 0.8, 0.25, 0.88, 0.5, 6.0  # see `Sweep`
 STEADY_FRAMES, MAX_UNSTEADY = 8, 0.6  # before and after a wipe the pictures stay, compared with the step between them
 RETURN_FRAMES, RETURNED = (16, 32, 48), 0.12  # and the old one does not come back: an explosion, something that passes
+FRAMES_BEHIND = max(LAGS) // 2  # how far a frame looks back: STEADY_FRAMES is less
+FRAMES_AHEAD = max(WINDOWS) + max(RETURN_FRAMES) + 1
+FRAMES_AT_ONCE = 128  # are settled together, so that memory does not depend on the segment's length
 STEP = 0.4  # inner_cut_score above which a clip deserves a look; benchmarks/ladders/shots.py, reels for choosing
 
 
@@ -80,35 +83,52 @@ class Layout(Meter):
 
 
 class _Layouts:
+    """Keeps the coarse pictures that later frames are still compared with, and values of those that are done."""
+
     def __init__(self) -> None:
+        self.first = 0  # number of the frame that `grids` begins with
         self.grids: list[np.ndarray] = []  # uint8 BGR [ROWS, COLS, 3], 1.7 KB a frame
+        self.num_settled = 0
+        self.values: list[tuple[float, ...]] = []  # of the settled frames, but for layout_wipe
+        self.wipes: list[Wipe] = []
 
     def __call__(self, view: np.ndarray, seconds: float) -> None:
         import cv2
 
         self.grids.append(cv2.resize(view, (COLS, ROWS), interpolation=cv2.INTER_AREA))
+        if len(self.grids) >= FRAMES_BEHIND + FRAMES_AT_ONCE + FRAMES_AHEAD:
+            self._settle(self.first + len(self.grids) - FRAMES_AHEAD)
 
     def finish(self) -> list[tuple[Any, ...]]:
         if not self.grids:
             return []
+        self._settle(self.first + len(self.grids))
+        wipe = wipe_series(self.wipes, self.num_settled)
+        return [(*values, surely) for values, surely in zip(self.values, wipe, strict=True)]
+
+    def _settle(self, end: int) -> None:
+        """Values of the frames before `end`; then forgets what no later frame looks back to."""
         grids_THWC = np.stack(self.grids)
-        levels = grids_THWC.mean(axis=(1, 2, 3)).tolist()
-        changes = [changes_over(grids_THWC, lag) for lag in LAGS]
-        return list(zip(levels, *changes, wipe_series(grids_THWC), strict=True))
+        frames = range(self.num_settled - self.first, end - self.first)
+        levels = grids_THWC[frames.start : frames.stop].mean(axis=(1, 2, 3)).tolist()
+        self.values += zip(levels, *changes_over(grids_THWC, frames), strict=True)
+        self.wipes += wipes_from(grids_THWC, frames, self.first)
+        self.num_settled, first = end, max(0, end - FRAMES_BEHIND)
+        self.grids, self.first = self.grids[first - self.first :], first
 
 
-def changes_over(grids_THWC: np.ndarray, lag: int) -> list[float]:
-    """`layout_change` between the frames lag / 2 before and after each frame, or the nearest that there are."""
+def changes_over(grids_THWC: np.ndarray, frames: range) -> list[list[float]]:
+    """`layout_change` of each of LAGS, between the frames lag / 2 before and after, or the nearest that there are."""
     last = len(grids_THWC) - 1
-    spreads = grids_THWC.reshape(last + 1, -1).std(axis=1)
-    found = []
-    for t in range(last + 1):
+    is_flat = grids_THWC.reshape(last + 1, -1).std(axis=1) < FLAT_LEVELS
+
+    def change(t: int, lag: int) -> float:
         a, b = max(t - lag // 2, 0), min(t + lag // 2, last)
-        if min(spreads[a], spreads[b]) < FLAT_LEVELS:
-            found.append(_flat_change(grids_THWC[a], grids_THWC[b]))
-        else:
-            found.append(_change(grids_THWC[a], grids_THWC[b], SHIFTS[lag]))
-    return found
+        if is_flat[a] or is_flat[b]:
+            return _flat_change(grids_THWC[a], grids_THWC[b])
+        return _change(grids_THWC[a], grids_THWC[b], SHIFTS[lag])
+
+    return [[change(t, lag) for t in frames] for lag in LAGS]
 
 
 def _change(before_HWC: np.ndarray, after_HWC: np.ndarray, shift: tuple[int, int]) -> float:
@@ -158,32 +178,49 @@ class Sweep:
         return self.cover * self.once * (1 - self.rest)
 
 
-def wipe_series(grids_THWC: np.ndarray) -> np.ndarray:
+class Wipe(NamedTuple):
+    """What looks like a wipe, in numbers of frames of the segment; the surest sort last."""
+
+    score: float
+    start: int  # first frame that shows both pictures
+    end: int  # frame after the last one
+    first: int  # of the window
+    last: int
+
+
+def wipe_series(wipes: Iterable[Wipe], num_frames: int) -> np.ndarray:
     """[T] layout_wipe. Of windows that share a wipe, the surest says where it is: the others hold only part of it."""
-    found = np.zeros(len(grids_THWC))
-    for score, start, end, first, last in sorted(_wipes(grids_THWC), reverse=True):
-        if not found[max(first - STEADY_FRAMES, 0) : last + STEADY_FRAMES + 1].any():
-            found[start:end] = score
+    found = np.zeros(num_frames)
+    for wipe in sorted(wipes, reverse=True):
+        if not found[max(wipe.first - STEADY_FRAMES, 0) : wipe.last + STEADY_FRAMES + 1].any():
+            found[wipe.start : wipe.end] = wipe.score
     return found
 
 
-def _wipes(grids_THWC: np.ndarray) -> Iterator[tuple[float, int, int, int, int]]:
-    """(score, first frame, frame after the last, first and last frame of the window) of all that looks like a wipe."""
+def wipes_from(grids_THWC: np.ndarray, frames: range, number: int) -> Iterator[Wipe]:
+    """All that looks like a wipe in windows that begin with one of `frames`.
+
+    Args:
+        grids_THWC: with FRAMES_BEHIND and FRAMES_AHEAD around `frames`, as far as the segment has them.
+        frames: indices into `grids_THWC`.
+        number: that of its first picture in the segment; windows lie where they do in the whole segment.
+    """
     import cv2
 
-    frames_THWC = grids_THWC.astype(np.float32)
     needed = MIN_COVER * MIN_LIT * CHANGED_LEVELS * grids_THWC[0].size  # less cannot cover it: most footage ends here
     for window in WINDOWS:
-        for first in range(0, len(grids_THWC) - window, max(1, window // 8)):
-            if cv2.norm(grids_THWC[first], grids_THWC[first + window], cv2.NORM_L1) < needed:
+        step = max(1, window // 8)
+        for first in range(frames.start + -(number + frames.start) % step, frames.stop, step):
+            last = first + window
+            if last >= len(grids_THWC) or cv2.norm(grids_THWC[first], grids_THWC[last], cv2.NORM_L1) < needed:
                 continue
-            part_THWC = frames_THWC[first : first + window + 1]
+            part_THWC = grids_THWC[first : last + 1].astype(np.float32)
             sweep = sweep_of(part_THWC, NUM_BETWEEN) if sweep_of(part_THWC, 3) else None
             if sweep is None or not sweep.is_wipe:
                 continue
             start, end = _extent(sweep_of(part_THWC, window))
             if start < end and _is_lasting(grids_THWC, first + start - 1, first + end):
-                yield sweep.score, first + start, first + end, first, first + window
+                yield Wipe(sweep.score, *(number + frame for frame in (first + start, first + end, first, last)))
 
 
 def _is_lasting(grids_THWC: np.ndarray, old: int, new: int) -> bool:
