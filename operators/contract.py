@@ -68,6 +68,7 @@ class View(StrEnum):
     """What a meter wants to see. The reader makes each view at most once a frame and shares it."""
 
     TINY = "tiny"  # uint8 [h, 64..256, 3] BGR: the frame scaled to TINY_WIDTH_PX wide, for shot detection
+    TINY_LUMA = "tiny_luma"  # uint8 [h, 64..256] BT.601 luma of TINY
     PROXY = "proxy"  # uint8 [270, w] luma, 0-255 full range whatever the bit depth
     LUMA = "luma"  # uint8 or uint16 [H, W] native luma plane; no copy unless the source is rotated
     COLOR = "color"  # uint8 [270, w, 3] BGR at proxy size

@@ -27,6 +27,8 @@ WORK = (
     Column("segment", SEGMENT, "the one of the source's `segments` that this row is about"),
     Column("num_segments", pa.int32(), "segments of the source"),
 )
+SMALL_VIEWS = frozenset({View.TINY, View.TINY_LUMA, View.PROXY, View.COLOR})  # arrays of their own, not the planes
+CALLS_AT_ONCE = 16
 DECODED_S = Column("decoded_s", pa.float64(), "seconds of media decoded for this row; null if the row failed")
 KEYS = ("source_id", "segment_index")
 
@@ -50,7 +52,7 @@ class Measure(Operator):
     """
 
     name: ClassVar[str] = "measure"
-    version: ClassVar[int] = 2  # 2: PROXY and COLOR by halving the planes; frame_bytes
+    version: ClassVar[int] = 3  # 2: frame_bytes; 3: PROXY and COLOR from four rows of each block
     neutral: ClassVar[frozenset[str]] = frozenset({"threads", "time_limit_s", "memory_limit_gb"})
     reads: ClassVar[tuple[Column, ...]] = (*(c for c in SOURCES if c.name in _READS), *WORK)
     resources: ClassVar[Resources] = Resources(num_cpus=1.0, memory_gb=1.5)
@@ -171,7 +173,12 @@ class Clock(Untimed):
 
 
 class Track:
-    """One meter on one segment: which frames it sees, and the lists that come of it."""
+    """One meter on one segment: which frames it sees, and the lists that come of it.
+
+    Small views wait until there are CALLS_AT_ONCE of them: after a frame was decoded, a meter's code and tables are no
+    longer in the core's caches, and fetching them again costs most of what a small meter costs. Native planes are not
+    kept: they are large, and the decoder needs them back.
+    """
 
     def __init__(self, meter: Meter, update: Any, time_base: Fraction, is_first: bool, clock: Untimed) -> None:
         self.meter, self.update, self.clock = meter, update, clock
@@ -181,21 +188,23 @@ class Track:
         self.grid_num, self.grid_den = grid.numerator, grid.denominator
         self.pts: list[int] = []
         self.values: list[tuple[Any, ...]] = []
+        self.waiting: list[tuple[Any, ...]] = []  # arguments of the calls to come
+        self.calls_at_once = CALLS_AT_ONCE if meter.view in SMALL_VIEWS else 1
         self.num_deferred = 0
 
     def see(self, before: Frame | None, frame: Frame) -> None:
         """Takes the next frame, `before` being the one before it in this segment."""
-        if self.meter.deferred:
-            self.clock.update(self.meter.name, self.update, *self._seen(frame))
-            self.num_deferred += not frame.is_after
-            return
         if not self._is_wanted(before, frame):
             return
         self.pts.append(frame.pts)
-        self.values.append(self._measure(before, frame))
+        self.num_deferred += self.meter.deferred and not frame.is_after
+        self.waiting.append(self._arguments(before, frame))
+        if len(self.waiting) >= self.calls_at_once:
+            self._run()
 
     def columns(self) -> dict[str, list[Any]]:
         """The meter's list columns."""
+        self._run()
         if self.meter.deferred:
             self.values = self.clock.update(self.meter.name, self.update.finish)[: self.num_deferred]
         names = [column.name for column in self.meter.writes]
@@ -205,27 +214,31 @@ class Track:
 
     def _is_wanted(self, before: Frame | None, frame: Frame) -> bool:
         if self.rate is None:
-            return self.meter.pairwise or not frame.is_after
+            return self.meter.deferred or self.meter.pairwise or not frame.is_after
         if before is None:  # the source's first frame is on the grid; it is no pair
             return self.is_first and not self.meter.pairwise
         return self._tick(before.pts) < self._tick(frame.pts)
-
-    def _seen(self, frame: Frame) -> tuple[Any, float]:
-        return self.clock.view(frame, self.meter.view), float(frame.pts * self.time_base)
 
     def _tick(self, pts: int) -> int:
         """Number of the last grid point k / rate at or before this time."""
         return pts * self.grid_num // self.grid_den
 
-    def _measure(self, before: Frame | None, frame: Frame) -> tuple[Any, ...]:
-        view, seconds = self._seen(frame)
+    def _arguments(self, before: Frame | None, frame: Frame) -> tuple[Any, ...]:
+        """What `update` is to be called with; nothing for a frame without predecessor, where pairs are wanted."""
+        view = self.clock.view(frame, self.meter.view)
         if not self.meter.pairwise:
-            return self.clock.update(self.meter.name, self.update, view, seconds)
+            return view, float(frame.pts * self.time_base)
         if before is None:
-            return (None,) * len(self.meter.writes)
+            return ()
         view_before = self.clock.view(before, self.meter.view)
-        step_s = float((frame.pts - before.pts) * self.time_base)
-        return self.clock.update(self.meter.name, self.update, view_before, view, step_s)
+        return view_before, view, float((frame.pts - before.pts) * self.time_base)
+
+    def _run(self) -> None:
+        """Makes the calls that wait, in the order of the frames."""
+        unmeasured = (None,) * len(self.meter.writes)
+        for arguments in self.waiting:
+            self.values.append(self.clock.update(self.meter.name, self.update, *arguments) if arguments else unmeasured)
+        self.waiting.clear()
 
 
 def measure_segment(

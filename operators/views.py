@@ -2,14 +2,14 @@
 """A decoded frame and the views that meters look at, each made at most once a frame, from the planes as they are.
 
 Nobody converts a 4K frame to RGB to look at its mean: TINY samples the planes, PROXY and COLOR average them at the
-proxy's size. Only PIXELS, and COLOR of HDR and of packed formats, go through swscale. All views stand upright.
+proxy's size. Only PIXELS, and COLOR of packed formats, go through swscale. All views stand upright.
 
 TINY is PySceneDetect's picture: width 256, point-to-point bilinear sampling without averaging (chroma: the nearest
 sample), then BGR. Its content detector therefore gives the published scores (tests/test_views.py compares them).
 
-PROXY and COLOR are means of blocks of 2^n x 2^n samples, made by halving n times with rounding to 8 bits (deeper planes
-are rounded first), then bilinear sampling for what remains of the factor, which is less than 2. At 3840x2160 n is 3 and
-nothing remains. Rows and columns at the bottom and right that fill no block are left out (at most 2^n - 1).
+PROXY and COLOR are means of blocks of 2^n x 2^n samples, of which at most four rows are read, then bilinear sampling
+for what remains of the factor, which is less than 2. At 3840x2160 n is 3 and nothing remains. Rows and columns at the
+bottom and right that fill no block are left out (at most 2^n - 1).
 """
 
 import re
@@ -20,7 +20,7 @@ import numpy as np
 
 from operators.contract import StreamInfo, View
 from operators.planes import averaged, eight_bit, sampled, sampled_chroma, turned
-from reelmill.pixels import MATRIX_WEIGHTS, frame_rgb, hdr_of, is_full_range, matrix_of, rotation_of
+from reelmill.pixels import MATRIX_WEIGHTS, frame_rgb, hdr_of, is_full_range, matrix_of, rotation_of, tone_map
 
 TINY_WIDTH_PX = 256
 PROXY_HEIGHT_PX = 270
@@ -125,7 +125,7 @@ class Frame:
         "_geometry",
         "_planar",
         "_planes",
-        "_small_luma",
+        "_small_planes",
         "_source",
         "_views",
         "duration_pts",
@@ -142,7 +142,7 @@ class Frame:
         self._source, self._geometry = source, geometry
         self._planar: Any = None
         self._planes: dict[int, np.ndarray] = {}
-        self._small_luma: np.ndarray | None = None
+        self._small_planes: dict[int, np.ndarray] = {}
         self._views: dict[View, np.ndarray] = {}
 
     def view(self, view: View) -> np.ndarray:
@@ -174,6 +174,11 @@ class Frame:
         small += [eight_bit(sampled_chroma(self._plane(i), size), depth) for i in self._chroma()]
         return self._turned(self._bgr(small))
 
+    def _tiny_luma(self) -> np.ndarray:
+        import cv2
+
+        return cv2.cvtColor(self.view(View.TINY), cv2.COLOR_BGR2GRAY)
+
     def _chroma(self) -> tuple[int, ...]:
         """Indices of the chroma planes; empty for monochrome."""
         return (1, 2) if len(self._planar_frame().format.components) >= 3 else ()
@@ -186,30 +191,44 @@ class Frame:
             planes = planes + [np.full_like(planes[0], 128)] * 2
         return cv2.transform(cv2.merge(planes), self._geometry.yuv_to_bgr)
 
-    def _luma_at_proxy_size(self) -> np.ndarray:
-        """uint8 code values, as coded (not upright): shared by PROXY and COLOR."""
-        if self._small_luma is None:
+    def _at_proxy_size(self, index: int) -> np.ndarray:
+        """Code values of a plane in its own depth, as coded (not upright): shared by PROXY and COLOR."""
+        if index not in self._small_planes:
             size = self._geometry.coded(self._geometry.proxy_size)
-            self._small_luma = averaged(self._plane(0), size, self._geometry.info.bit_depth)
-        return self._small_luma
+            self._small_planes[index] = averaged(self._plane(index), size)
+        return self._small_planes[index]
 
     def _proxy(self) -> np.ndarray:
         import cv2
 
-        small = self._luma_at_proxy_size()
+        small = eight_bit(self._at_proxy_size(0), self._geometry.info.bit_depth)
         if not self._geometry.info.is_full_range:
             small = cv2.LUT(small, _FULL_FROM_LIMITED)
         return self._turned(small)
 
     def _color(self) -> np.ndarray:
         geometry = self._geometry
-        size = geometry.coded(geometry.proxy_size)
-        if not _PLANAR.match(self._source.format.name) or geometry.info.hdr != "sdr":
+        if not _PLANAR.match(self._source.format.name):
             width, height = geometry.proxy_size
             rgb_HWC = frame_rgb(self._source, (height, width), geometry.rotation_deg)
             return np.ascontiguousarray(rgb_HWC[:, :, ::-1])
-        chroma = [averaged(self._plane(i), size, geometry.info.bit_depth) for i in self._chroma()]
-        return self._turned(self._bgr([self._luma_at_proxy_size(), *chroma]))
+        small = [self._at_proxy_size(i) for i in (0, *self._chroma())]
+        if geometry.info.hdr != "sdr":
+            return self._turned(self._tone_mapped(small))
+        return self._turned(self._bgr([eight_bit(plane, geometry.info.bit_depth) for plane in small]))
+
+    def _tone_mapped(self, planes: list[np.ndarray]) -> np.ndarray:
+        """SDR BGR of HDR planes of one size and of the stream's depth."""
+        import cv2
+
+        depth = self._geometry.info.bit_depth
+        if len(planes) == 1:
+            planes = planes + [np.full_like(planes[0], 128 << depth - 8)] * 2
+        scale = 257 / (1 << depth - 8), 257.0  # 16-bit full-range codes from those of the stream, and from 8-bit ones
+        matrix = self._geometry.yuv_to_bgr[::-1] * np.array([*[scale[0]] * 3, scale[1]], np.float32)
+        codes_HWC = cv2.transform(cv2.merge([plane.astype(np.float32) for plane in planes]), matrix) + np.float32(0.5)
+        rgb_HWC = tone_map(codes_HWC.clip(0, 65535).astype(np.uint16), int(self._source.color_trc))
+        return cv2.cvtColor(rgb_HWC, cv2.COLOR_RGB2BGR)
 
     def _pixels(self) -> np.ndarray:
         return frame_rgb(self._source, None, self._geometry.rotation_deg)
@@ -259,7 +278,7 @@ class RgbFrame(Frame):
         return np.ascontiguousarray(small[:, :, ::-1])
 
     def _proxy(self) -> np.ndarray:
-        return averaged(self.view(View.LUMA), self._geometry.proxy_size, 8)
+        return averaged(self.view(View.LUMA), self._geometry.proxy_size)
 
     def _color(self) -> np.ndarray:
         return np.ascontiguousarray(_area(self._rgb, self._geometry.proxy_size)[:, :, ::-1])

@@ -67,11 +67,14 @@ def frame_rgb(frame: Any, size: tuple[int, int] | None = None, rotation_deg: int
     transfer = int(frame.color_trc)
     if hdr_of(transfer) == "sdr":
         return np.ascontiguousarray(upright(_convert(frame, height, width, "rgb24"), turn))
-    return tone_map(np.ascontiguousarray(upright(_convert(frame, height, width, "rgb48le"), turn)), transfer)
+    return tone_map(np.ascontiguousarray(upright(_convert(frame, height, width, "gbrp16le"), turn)), transfer)
 
 
 def _convert(frame: Any, height: int, width: int, pixel_format: str) -> np.ndarray:
-    """uint8 (rgb24) or uint16 (rgb48le) [H, W, 3], in coded orientation."""
+    """uint8 (rgb24) or uint16 (gbrp16le) RGB [H, W, 3], in coded orientation.
+
+    gbrp16le and not rgb48le: swscale gives wrong colours for the latter where 4:2:0 keeps its height.
+    """
     full = is_full_range(frame)
     if frame.format.name.startswith("gray") and not full:  # swscale takes grey for full range, whatever it is told
         codes_HW = _scaled(frame, height, width, "gray16le", True).astype(np.float32)
@@ -136,8 +139,11 @@ def tone_map(rgb_HWC: np.ndarray, transfer: int) -> np.ndarray:
     out_HWC = np.empty(rgb_HWC.shape, np.uint8)
     peak = PEAK_NITS / SDR_WHITE_NITS
     for top in range(0, len(rgb_HWC), _ROWS_AT_ONCE):
-        light = _linear_light(transfer)[rgb_HWC[top : top + _ROWS_AT_ONCE]] @ _BT2020_TO_BT709.T
+        light = _linear_light(transfer).take(rgb_HWC[top : top + _ROWS_AT_ONCE]) @ _BT2020_TO_BT709.T
         luma = np.maximum(light @ _LUMA_709, 1e-6)[..., None]
         light *= (1 + luma / peak**2) / (1 + luma)
-        out_HWC[top : top + _ROWS_AT_ONCE] = _gamma_codes()[(light.clip(0, 1) * 4095 + 0.5).astype(np.uint16)]
+        light.clip(0, 1, out=light)
+        light *= 4095
+        light += 0.5
+        _gamma_codes().take(light.astype(np.uint16), out=out_HWC[top : top + _ROWS_AT_ONCE], mode="clip")
     return out_HWC

@@ -193,7 +193,7 @@ def test_content_keeps_no_stale_frame() -> None:
 
 
 def test_freeze_is_the_mean_difference() -> None:
-    picture = cv2.cvtColor(shot(), cv2.COLOR_GRAY2BGR)
+    picture = shot()
     assert says(Freeze(), picture, picture.copy(), 1 / 30)["freeze_absdiff"] == 0
     brighter = picture.copy()
     brighter[:135] = np.minimum(brighter[:135], 245) + 10

@@ -208,7 +208,7 @@ def test_redundancy_is_the_share_of_patches_that_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize("meter", METERS, ids=lambda meter: meter.name)
 @pytest.mark.parametrize(("height", "width"), [(1, 64), (64, 64), (256, 90), (33, 256)])
 def test_odd_views_give_numbers(meter: Meter, height: int, width: int) -> None:
-    view = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    view = np.random.default_rng(0).integers(0, 256, (height, width)).astype(np.uint8)  # of TINY_LUMA
     update = meter.start(StreamInfo(width_px=width, height_px=height, fps=30))
     values = update(view, view.copy(), 0.1) if meter.pairwise else update(view, 0.0)
     assert all(value is None or np.isfinite(value) for value in values)

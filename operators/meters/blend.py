@@ -61,7 +61,7 @@ class Blend(Meter):
     """
 
     name: ClassVar[str] = "blend"
-    view: ClassVar[View] = View.TINY
+    view: ClassVar[View] = View.TINY_LUMA
     writes: ClassVar[tuple[Column, ...]] = (
         Column(
             "blend_contrast",
@@ -89,9 +89,8 @@ class Blend(Meter):
         import cv2
 
         def update(view: np.ndarray, seconds: float) -> tuple[float]:
-            luma = cv2.cvtColor(view, cv2.COLOR_BGR2GRAY)
             steps = 0.0
-            for a, b in ((luma[:, 1:], luma[:, :-1]), (luma[1:], luma[:-1])):
+            for a, b in ((view[:, 1:], view[:, :-1]), (view[1:], view[:-1])):
                 steps += cv2.norm(a, b, cv2.NORM_L2SQR) / max(a.size, 1) if a.size else 0.0
             return (steps,)
 

@@ -51,7 +51,7 @@ class Flicker(Meter):
     """
 
     name: ClassVar[str] = "flicker"
-    view: ClassVar[View] = View.TINY
+    view: ClassVar[View] = View.TINY_LUMA
     pairwise: ClassVar[bool] = True
     writes: ClassVar[tuple[Column, ...]] = (
         Column(
@@ -81,14 +81,13 @@ class Flicker(Meter):
 
         def blocks(view: np.ndarray) -> np.ndarray:
             if kept[0] is not view:
-                height, width = view.shape[:2]
+                height, width = view.shape
                 size = (BLOCKS_ALONG, BLOCKS_ACROSS) if width >= height else (BLOCKS_ACROSS, BLOCKS_ALONG)
-                luma = cv2.cvtColor(view, cv2.COLOR_BGR2GRAY).astype(np.float32)
-                kept[:] = view, cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
+                kept[:] = view, cv2.resize(view.astype(np.float32), size, interpolation=cv2.INTER_AREA)
             return kept[1]
 
         def update(before: np.ndarray, view: np.ndarray, step_s: float) -> tuple[float, float]:
-            earlier = blocks(before)
-            return float(np.median(blocks(view) - earlier)), float(blocks(view).mean())
+            earlier, now = blocks(before), blocks(view)
+            return float(np.median(now - earlier)), float(now.mean())
 
         return update

@@ -144,7 +144,7 @@ class Freeze(Meter):
 
     name: ClassVar[str] = "freeze"
     version: ClassVar[int] = 2  # 2: on the tiny view; the block that changes most
-    view: ClassVar[View] = View.TINY
+    view: ClassVar[View] = View.TINY_LUMA
     pairwise: ClassVar[bool] = True
     scores_version: ClassVar[int] = 2  # 2: rhythms; frames at a clip's ends that cannot be told are left out
     writes: ClassVar[tuple[Column, ...]] = (
@@ -200,16 +200,8 @@ class Freeze(Meter):
     def start(self, info: StreamInfo) -> Update:
         import cv2
 
-        kept: list[np.ndarray] = [np.empty(0), np.empty(0)]  # the last view and its luma
-
-        def luma(view: np.ndarray) -> np.ndarray:
-            if kept[0] is not view:
-                kept[:] = view, cv2.cvtColor(view, cv2.COLOR_BGR2GRAY)
-            return kept[1]
-
         def update(before: np.ndarray, view: np.ndarray, step_s: float) -> tuple[float, float]:
-            earlier = luma(before)
-            difference = cv2.absdiff(earlier, luma(view))
+            difference = cv2.absdiff(before, view)
             height, width = difference.shape
             blocks = (BLOCKS_ALONG, BLOCKS_ACROSS) if width >= height else (BLOCKS_ACROSS, BLOCKS_ALONG)
             largest = cv2.resize(difference.astype(np.float32), blocks, interpolation=cv2.INTER_AREA).max()

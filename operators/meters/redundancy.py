@@ -25,7 +25,7 @@ class Redundancy(Meter):
     """
 
     name: ClassVar[str] = "redundancy"
-    view: ClassVar[View] = View.TINY
+    view: ClassVar[View] = View.TINY_LUMA
     writes: ClassVar[tuple[Column, ...]] = (
         Column(
             "redundancy_patch_share",
@@ -43,14 +43,13 @@ class Redundancy(Meter):
         last: list[np.ndarray] = []
 
         def update(view: np.ndarray, seconds: float) -> tuple[float | None]:
-            luma = cv2.cvtColor(view, cv2.COLOR_BGR2GRAY)
             before = last[0] if last else None
-            last[:] = [luma]
-            if before is None or before.shape != luma.shape:
+            last[:] = [view]
+            if before is None or before.shape != view.shape:
                 return (None,)
-            height, width = luma.shape
+            height, width = view.shape
             patches = (PATCHES_ALONG, PATCHES_ACROSS) if width >= height else (PATCHES_ACROSS, PATCHES_ALONG)
-            change = cv2.resize(cv2.absdiff(before, luma).astype(np.float32), patches, interpolation=cv2.INTER_AREA)
+            change = cv2.resize(cv2.absdiff(before, view).astype(np.float32), patches, interpolation=cv2.INTER_AREA)
             return (float((change <= SAME_LEVEL).mean()),)
 
         return update
