@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reelmill.tables import SHARD_KEYS
+from reelmill.tables import CROP_COLUMNS, SHARD_KEYS
 from reelmill.tokens import TokenizerSpec, shard_schema
 
 GROUP_BYTES = 16_000_000  # payload of a row group: what a reader fetches at once, per scale and shuffled
@@ -136,7 +136,7 @@ def _row_groups(rows: list[int], buckets: list[str], sizes: list[int], group_byt
 
 
 def _file(table: pa.Table, groups: list[list[int]], schema: pa.Schema) -> bytes:
-    plain = [column.name for column in SHARD_KEYS]
+    plain = [column.name for column in (*SHARD_KEYS, *CROP_COLUMNS) if column.name in schema.names]
     sink = io.BytesIO()
     options: dict[str, Any] = {"use_dictionary": plain, "write_statistics": plain}
     with pq.ParquetWriter(

@@ -5,63 +5,125 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from reelmill.mirror import mirrored
 from reelmill.tables import CAPTION_TEXTS
 from reelmill.views import View
 
 ABOUT = ("clip_id", "span_start_pts", "span_end_pts", "caption_grounding", "status", "captioner_id")
+MAIN_TEXTS = ("Brief Description", "Detailed Description", "Summarized Description")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Captions:
+    """Which texts a sample gets, and which of them is its caption.
+
+    Args:
+        captioner: folder name below `captions/`; null: the first of the view's that has a text for the window.
+        grounding: rows to take. `model`: written by a vision-language model; `measured`: made from measurements
+            alone, true but poor, so they come only if asked for.
+        main: the caption is one of these, each as likely as the others, drawn per sample and epoch.
+        num_extra: and so many of the other texts, drawn likewise.
+
+    Source: a third each of brief, detailed and summarized, with one further field: UltraVideo (arXiv 2506.13691).
+    """
+
+    captioner: str | None = None
+    grounding: tuple[str, ...] = ("model",)
+    main: tuple[str, ...] = MAIN_TEXTS
+    num_extra: int = 1
+
+    def __post_init__(self) -> None:
+        unknown = set(self.main) - set(CAPTION_TEXTS)
+        if unknown:
+            raise ValueError(f"main has {min(unknown)!r}; the texts are {', '.join(CAPTION_TEXTS)}")
+        wrong = set(self.grounding) - {"model", "measured"}
+        if wrong:
+            raise ValueError(f"grounding has {min(wrong)!r}; it may be model and measured")
+
+    def choose(self, texts: dict[str, Any] | None, rng: np.random.Generator) -> tuple[str | None, tuple[str, ...]]:
+        """(caption, names of the texts that it was made of); null where there are none."""
+        if texts is None:
+            return None, ()
+        main = [name for name in self.main if texts[name]]
+        extra = [name for name in CAPTION_TEXTS if name not in self.main and texts[name]]
+        names = [main[rng.integers(len(main))]] if main else []
+        names += [extra[i] for i in rng.permutation(len(extra))[: self.num_extra]]
+        return " ".join(texts[name] for name in names) or None, tuple(names)
+
+
 class UnitCaptions:
-    """Args: captions: rows of each clip. columns: values of each clip."""
+    """Captions and joined columns of one unit.
 
-    captions: dict[str, list[dict[str, Any]]]
-    columns: dict[str, dict[str, Any]]
+    Args:
+        captions: rows of the captions tables that may be used, the preferred captioner's first.
+        columns: one row per clip.
+    """
+
+    def __init__(self, captions: pa.Table | None, columns: pa.Table | None) -> None:
+        self._captions, self._columns = captions, columns
+        self._rows_of: dict[str, list[int]] = {}
+        for row, clip in enumerate([] if captions is None else captions.column("clip_id").to_pylist()):
+            self._rows_of.setdefault(clip, []).append(row)
+        names = [] if columns is None else columns.column("clip_id").to_pylist()
+        self._row_of = {clip: row for row, clip in enumerate(names)}
 
     @staticmethod
-    def load(view: View, unit: int, columns: Sequence[str], captioner: str | None) -> "UnitCaptions":
+    def load(view: View, unit: int, columns: Sequence[str], captions: Captions) -> "UnitCaptions":
         """Reads the unit's captions and joined columns.
-
-        Args:
-            captioner: folder name below `captions/`; null: the view's first.
 
         Raises:
             ValueError: the view has no such captioner or column.
         """
-        paths = view.table_paths("captions")
+        paths, captioner = view.table_paths("captions"), captions.captioner
         if captioner is not None and f"captions/{captioner}" not in paths:
             raise ValueError(f"view {view.version} has no captioner {captioner!r}; it has {', '.join(paths) or 'none'}")
-        chosen = f"captions/{captioner}" if captioner else paths[0] if paths else ""
-        captions: dict[str, list[dict[str, Any]]] = {}
+        tables = []
         for path in view.unit_files("captions", unit):
-            if path.startswith(f"{chosen}/"):
-                for row in view.store.read_table(path, [*ABOUT, *CAPTION_TEXTS]).to_pylist():
-                    captions.setdefault(row["clip_id"], []).append(row)
-        rows = view.attributes(unit, columns).to_pylist() if columns else []
-        return UnitCaptions(captions, {row["clip_id"]: row for row in rows})
+            if captioner is None or path.startswith(f"captions/{captioner}/"):
+                table = view.store.read_table(path, [*ABOUT, *CAPTION_TEXTS])
+                grounded = pa.array([g in captions.grounding for g in table.column("caption_grounding").to_pylist()])
+                tables.append(table.filter(grounded.cast(pa.bool_())))
+        texts = pa.concat_tables(tables).combine_chunks() if tables else None
+        return UnitCaptions(texts, view.attributes(unit, columns) if columns else None)
 
     def value(self, clip_id: str, column: str) -> Any:
         """The clip's value; null if it has none."""
-        return self.columns.get(clip_id, {}).get(column)
+        row = self._row_of.get(clip_id)
+        return None if row is None or self._columns is None else self._columns.column(column)[row].as_py()
 
-    def text(self, clip_id: str, frame_pts: Sequence[int]) -> dict[str, Any] | None:
+    def text(self, clip_id: str, frame_pts: Sequence[int], is_flipped: bool = False) -> dict[str, Any] | None:
         """The ten texts for a window, and where they come from; null if nothing was said.
 
         Of the caption rows that cover the window the one with the narrowest span; if none covers it, the one that
         overlaps it most. `caption_coverage` is the share of the window's time that the row describes.
+
+        Args:
+            is_flipped: left and right are swapped in the texts (`reelmill.mirror`).
         """
-        rows = [row for row in self.captions.get(clip_id, []) if row["status"] != "failed"]
+        if self._captions is None:
+            return None
+        rows = [self._about(row) for row in self._rows_of.get(clip_id, [])]
+        rows = [row for row in rows if row["status"] != "failed"]
         if not rows:
             return None
         first, last = frame_pts[0], frame_pts[-1] + 1
         row = max(rows, key=lambda r: (_coverage(r, first, last), r["span_start_pts"] - r["span_end_pts"]))
-        texts = {name: row[name] for name in CAPTION_TEXTS}
+        texts = {name: self._captions.column(name)[row["row"]].as_py() for name in CAPTION_TEXTS}
+        if is_flipped:
+            texts = {name: None if text is None else mirrored(text) for name, text in texts.items()}
         return {
             **texts,
             "caption_grounding": row["caption_grounding"],
             "captioner_id": row["captioner_id"],
             "caption_coverage": _coverage(row, first, last),
         }
+
+    def _about(self, row: int) -> dict[str, Any]:
+        assert self._captions is not None
+        return {"row": row, **{name: self._captions.column(name)[row].as_py() for name in ABOUT[1:]}}
 
 
 def _coverage(row: dict[str, Any], first: int, last: int) -> float:

@@ -10,31 +10,31 @@ the selection of clips, the seed and the epoch, not on ranks or workers.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from reelmill.epochs import Epochs
 from reelmill.ids import fingerprint
 from reelmill.position import Position, seeded
-from reelmill.shards import OPEN_THREADS
+from reelmill.sampling import Shuffle
+from reelmill.shard_index import OPEN_THREADS
+from reelmill.storage import Store
 from reelmill.views import Filter, View
-
-if TYPE_CHECKING:
-    from reelmill.torch_data import ShardLoader
 
 SPAN = ("frame_pts", "seek_pts", "time_base_num", "time_base_den", "fps", "uri", "relpath", "width_px", "height_px")
 
 
-class ClipDataset:
+class ClipDataset(Epochs):
     """Kept clips as pixels.
 
     Args:
         root: the data set, local or s3://.
         version: of the view.
-        where, columns, split, tiers, rank, world, seed, shuffle: as in `reelmill.shards.ShardDataset`.
+        where, columns, split, tiers, rank, world, shuffle: as in `reelmill.shards.ShardDataset`.
         num_frames: consecutive frames, at a place drawn per clip and epoch; clips with fewer are left out, stills too
             unless it is 1. Null: all frames of each clip (then batches hold one clip).
         size: side of a square cut at random after scaling the short side down to it, in pixels; sources that are
@@ -59,19 +59,20 @@ class ClipDataset:
         source_root: str | None = None,
         rank: int = 0,
         world: int = 1,
-        seed: int = 0,
-        shuffle: bool = True,
+        shuffle: Shuffle = Shuffle(lanes=1),  # noqa: B008 - frozen
     ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} is not in 0..{world - 1}")
         self.view = View.load(root, version)
         self.columns, self.num_frames, self.size, self.source_root = tuple(columns), num_frames, size, source_root
-        self.rank, self.world, self.seed, self.shuffle = rank, world, seed, shuffle
+        self.rank, self.world, self.shuffle = rank, world, shuffle
+        self.schedule: dict[int, dict[str, Any]] = {}
         self.filters: list[Filter] = [("tier", "in", list(tiers)), *where]
         if split is not None:
             self.filters.append(("split", "=", split))
         self.position = Position()
         self.clips = self._load()
+        self.queues = {"clips": [np.arange(len(self))]}
 
     def __len__(self) -> int:
         return self.clips.num_rows
@@ -92,57 +93,43 @@ class ClipDataset:
             yield {"frames_THWC": batch["frames_BTHWC"][0], **sample, "cond": cond}
 
     @property
+    def store(self) -> Store:
+        return self.view.store
+
+    @property
     def view_hash(self) -> str:
         """Over everything that decides which clips come in which order, but not who reads them."""
-        chosen = [self.view.version, self.filters, self.seed, self.shuffle, self.num_frames, self.size]
+        order = [self.shuffle.seed, self.shuffle.is_on]
+        chosen = [self.view.version, self.filters, *order, self.num_frames, self.size]
         return fingerprint("clips", json.loads(json.dumps(chosen)))
 
     def batches(
-        self, batch_size: int, *, drop_last: bool = False, worker: int = 0, num_workers: int = 1
+        self, batch_size: int | None = None, *, batch_tokens: int | None = None, **options: Any
     ) -> Iterator[dict[str, Any]]:
-        """Batches of this rank from the current position to the end of the epoch.
-
-        A batch holds `frames_BTHWC` uint8 RGB, `frame_pts`, `clip_id`, `source_id`, `fps`, `cond`, `epoch`, `step`.
+        """As `Epochs.batches`; a batch is what `collate` gives.
 
         Raises:
-            ValueError: `batch_size` > 1 without `num_frames` and `size`.
+            ValueError: `batch_size` > 1 without `num_frames` and `size`; `batch_tokens`.
         """
-        if batch_size > 1 and (self.num_frames is None or self.size is None):
+        if batch_tokens is not None:
+            raise ValueError("clips have no tokens: give batch_size")
+        if (batch_size or 1) > 1 and (self.num_frames is None or self.size is None):
             raise ValueError(f"batch_size is {batch_size}: give num_frames and size, or the clips do not stack")
-        position = self.begin(batch_size)
-        order = self._order(position.epoch)[position.start.get("clips", 0) :]
-        assert position.step_samples is not None
-        num_steps = -(-len(order) // position.step_samples) if not drop_last else len(order) // position.step_samples
-        for step in range(position.step, num_steps):
-            if step % num_workers != worker:
-                continue
-            samples = order[step * position.step_samples : (step + 1) * position.step_samples]
-            mine = samples[len(samples) * self.rank // self.world : len(samples) * (self.rank + 1) // self.world]
-            if len(mine):
-                batch = self._stack([self._sample(int(i), position.epoch) for i in mine])
-                self.position.step = step + 1
-                yield {**batch, "epoch": position.epoch, "step": step}
-        self.next_epoch()
+        return super().batches(batch_size, **options)
 
-    def next_epoch(self) -> None:
-        """To the start of the next epoch."""
-        self.position = Position(self.position.epoch + 1)
+    def shares(self, mix: Any) -> None:
+        return None
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where this epoch stands, the same on every rank; JSON-able."""
-        return self.position.to_state(self.view_hash)
+    def num_tokens(self, queue: str, phase: Mapping[str, Any]) -> int:
+        raise ValueError("clips have no tokens: give batch_size")
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from `state`, under this world size and any batch size. Raises ValueError if it does not fit."""
-        self.position = Position.from_state(state, self.view_hash)
+    @property
+    def reading_order(self) -> np.ndarray:
+        return np.zeros(len(self), int)
 
-    def loader(
-        self, batch_size: int, *, num_workers: int = 0, drop_last: bool = False, **options: Any
-    ) -> "ShardLoader":
-        """A PyTorch DataLoader over `batches`. Needs torch."""
-        from reelmill.torch_data import ShardLoader
-
-        return ShardLoader(self, batch_size, num_workers=num_workers, drop_last=drop_last, **options)
+    def collate(self, samples: np.ndarray, position: Position, phase: Mapping[str, Any]) -> dict[str, Any]:
+        """`frames_BTHWC` uint8 RGB, `frame_pts`, `clip_id`, `source_id`, `fps`, `cond`."""
+        return self._stack([self._sample(int(i), position.epoch) for i in samples])
 
     def _load(self) -> pa.Table:
         units = self.view.units("clips")
@@ -157,17 +144,6 @@ class ClipDataset:
         if not tables:
             raise ValueError(f"view {self.view.version} has no clips")
         return pa.concat_tables(tables, promote_options="permissive")
-
-    def begin(self, batch_size: int) -> Position:
-        samples, now = batch_size * self.world, self.position
-        if now.step_samples not in (None, samples):
-            done = now.start.get("clips", 0) + now.step * (now.step_samples or 0)
-            self.position = Position(now.epoch, {"clips": min(done, len(self))}, 0, samples)
-        self.position.step_samples = samples
-        return self.position.copy()
-
-    def _order(self, epoch: int) -> np.ndarray:
-        return seeded(self.view_hash, epoch, "order").permutation(len(self)) if self.shuffle else np.arange(len(self))
 
     def _sample(self, index: int, epoch: int) -> dict[str, Any]:
         from reelmill.spans import read_span

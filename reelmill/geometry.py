@@ -30,7 +30,8 @@ class InputRule:
             to the multiple; empty: the source's own size.
         value_range: what uint8 0..255 is mapped to before the network, or null if `mean` and `std` are given.
         mean, std: per-channel normalisation of [0, 1] pixels.
-        fit: how a frame becomes a bucket: averaged down by area, then its centre cut out; never enlarged.
+        fit: how a frame becomes a bucket: `area_center_crop`, averaged down by area, then its centre cut out, never
+            enlarged; or `crops`: pieces of the native frame, native or averaged down.
         color: colour space of the pixels.
     """
 
@@ -41,6 +42,10 @@ class InputRule:
     std: tuple[float, ...] | None = None
     fit: str = "area_center_crop"
     color: str = "rgb"
+
+    @property
+    def is_crops(self) -> bool:
+        return self.fit == "crops"
 
 
 @dataclass(frozen=True, slots=True)

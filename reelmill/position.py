@@ -3,7 +3,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,24 @@ import numpy as np
 
 @dataclass
 class Position:
-    """Samples read before this run's first step, and the steps since.
+    """What has been read.
 
     Args:
-        start: samples of each queue (a bucket) that had been read when the steps got their present size.
-        step: steps taken since then.
-        step_samples: samples of a step, all ranks together; null before the first.
+        epoch: counted from 0.
+        step: steps of this epoch so far.
+        global_step: steps of all epochs so far; what a schedule counts.
+        lane: whose turn it is next (see `reelmill.sampling`).
+        read: samples of this epoch that were read, per queue and lane, all ranks together.
     """
 
     epoch: int = 0
-    start: dict[str, int] = field(default_factory=dict)
     step: int = 0
-    step_samples: int | None = None
+    global_step: int = 0
+    lane: int = 0
+    read: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> "Position":
-        return Position(self.epoch, dict(self.start), self.step, self.step_samples)
+        return Position(self.epoch, self.step, self.global_step, self.lane, dict(self.read))
 
     def to_state(self, view_hash: str) -> dict[str, Any]:
         """JSON-able, the same on every rank."""
@@ -33,13 +36,17 @@ class Position:
 
     @staticmethod
     def from_state(state: dict[str, Any], view_hash: str) -> "Position":
-        """Raises ValueError if the state belongs to another view, selection of rows or seed."""
-        if state["view_hash"] != view_hash:
+        """Raises ValueError if the state belongs to another view, selection of rows or seed, or is none."""
+        if state.get("view_hash") != view_hash:
             raise ValueError(
-                f"state of order {state['view_hash']} does not fit this data set's order {view_hash}: "
-                "the view, spec, filters, buckets, seed or shuffling differ"
+                f"state of order {state.get('view_hash')} does not fit this data set's order {view_hash}: "
+                "the view, spec, filters, buckets, mix, seed or shuffling differ"
             )
-        return Position(**{key: value for key, value in state.items() if key != "view_hash"})
+        values = {key: value for key, value in state.items() if key != "view_hash"}
+        names = {f.name for f in fields(Position)}
+        if set(values) != names:
+            raise ValueError(f"a state has the keys {', '.join(sorted(names))}, this one {', '.join(sorted(values))}")
+        return Position(**values).copy()
 
 
 def seeded(view_hash: str, epoch: int, what: str) -> np.random.Generator:

@@ -1,70 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads token shards through a view: tokens per scale, caption texts and condition columns, in one fixed order.
 
-    dataset = ShardDataset("out", scales=3, columns=("motion_speed",))
+    dataset = ShardDataset("out", scales=3, columns=("camera_class",), where=[("motion_speed_mean", ">", 0.01)])
     for batch in dataset.loader(batch_size=8, num_workers=2):   # or dataset.batches(8) without torch
-        batch["tokens_pixel_s0"], batch["texts"], batch["cond"]["motion_speed"]
+        batch["tokens_pixel_s0"], batch["caption"], batch["cond"]["camera_class"]
 
-The order of an epoch depends on the view, the selection of rows, the seed and the epoch, never on the number of ranks
-or workers: each step takes `batch_size * world` samples of one bucket, and a rank its slice of them. `state_dict` says
-how far each bucket is read, so a run can go on under another world size with exactly the samples that are left.
+The order of an epoch depends on the view, the selection of rows, the mix, the seed and the epoch, never on the number
+of ranks or workers: each step takes the samples of all ranks from one bucket, and a rank its slice of them.
+`state_dict` says how far each bucket is read, so a run can go on under another world size with exactly the samples
+that are left.
 """
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from reelmill.captions import UnitCaptions
+from reelmill.captions import Captions, UnitCaptions
+from reelmill.epochs import Epochs, check_schedule, group_draws
 from reelmill.ids import fingerprint
+from reelmill.mirror import is_flipped, mirrored_value
 from reelmill.position import Position, seeded
-from reelmill.tokens import Stream, unpack
+from reelmill.row_groups import Cache, RowGroup, RowGroups
+from reelmill.sampling import Shuffle, balanced
+from reelmill.shard_index import SampleIndex
+from reelmill.storage import Store
+from reelmill.tables import CROP_COLUMNS
+from reelmill.tokens import Stream
 from reelmill.views import Filter, View
-
-if TYPE_CHECKING:
-    from reelmill.torch_data import ShardLoader
 
 KEYS = ("clip_id", "source_id", "window_index", "aug_id", "frame_pts", "time_base_num", "time_base_den")
 CONDITIONS = ("effective_fps", "in_t", "in_h", "in_w", "crop_box", "source_width_px", "source_height_px", "psnr_db")
-OPEN_THREADS = 8
+MEASURED_CONDITIONS = ("motion_speed_mean", "resolution_effective_short_px")
+"""Given in `cond` wherever the view has them."""
+OPEN_UNITS = 32
+
+Mix = Mapping[str, Mapping[Any, float]]
 
 
-@dataclass(frozen=True)
-class _Index:
-    """All samples: file, row group and row of each; and those of each bucket, group by group."""
-
-    file: np.ndarray
-    group: np.ndarray
-    row: np.ndarray
-    groups_of: dict[str, list[np.ndarray]]
-
-
-class ShardDataset:
+class ShardDataset(Epochs):
     """Samples of one tokenizer spec.
 
     Args:
         root: the data set, local or s3://.
         version: of the view.
         spec: spec id; needed if the view has several.
-        where: conditions on any joined column, all must hold: [("motion_speed", ">", 0.1)].
-        columns: joined columns to give in `cond`, besides those of `CONDITIONS`.
-        scales: read the first n scales of each stream only; null: all. Fewer scales read fewer bytes.
+        where: conditions on any column of the shards or of a joined table, all must hold.
         split: train or val; null: both.
         tiers: tiers of the selection to read.
         buckets: "TxHxW" to read; null: all.
-        captioner: folder name of the captions to read; null: the view's first.
+        columns: joined columns to give in `cond`, besides those of `CONDITIONS` and `MEASURED_CONDITIONS`.
+        percentiles: joined columns whose rank among the clips read here is given in `cond` as `<column>_percentile`.
+        captions: which texts, and how the caption is made of them.
+        scales: read the first n scales of each stream only; null: all. Fewer scales read fewer bytes.
+        mix: column -> value -> its share of the epoch; values that are not named are left out. Null: each sample once.
+        schedule: global step -> {"scales": n, "mix": {...}} that hold from there on.
         rank, world: this process among those that share the data.
-        seed, shuffle: of the order. Without shuffling rows come as they lie in the files.
-        shuffle_groups: row groups that are mixed with one another.
-        cache_bytes: row groups kept in memory, in bytes.
+        shuffle: how samples are mixed, and the seed.
+        cache: row groups kept in memory and on the local disk.
 
     Raises:
-        ValueError: no such view, spec, column or bucket.
+        ValueError: no such view, spec, column, bucket or value.
     """
 
     def __init__(
@@ -74,44 +72,71 @@ class ShardDataset:
         *,
         spec: str | None = None,
         where: Sequence[Filter] = (),
-        columns: Sequence[str] = (),
-        scales: int | None = None,
         split: str | None = "train",
         tiers: Sequence[str] = ("train",),
         buckets: Sequence[str] | None = None,
-        captioner: str | None = None,
+        columns: Sequence[str] = (),
+        percentiles: Sequence[str] = (),
+        captions: Captions = Captions(),  # noqa: B008 - frozen
+        scales: int | None = None,
+        mix: Mix | None = None,
+        schedule: Mapping[int, Mapping[str, Any]] | None = None,
         rank: int = 0,
         world: int = 1,
-        seed: int = 0,
-        shuffle: bool = True,
-        shuffle_groups: int = 8,
-        cache_bytes: int = 256_000_000,
+        shuffle: Shuffle = Shuffle(),  # noqa: B008 - frozen
+        cache: Cache = Cache(),  # noqa: B008 - frozen
     ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} is not in 0..{world - 1}")
         self.view = View.load(root, version)
         self.spec_id = self.view.spec_id(spec)
         self.spec = self.view.specs[self.spec_id]
-        self.columns, self.scales, self.captioner = tuple(columns), scales, captioner
-        self.rank, self.world = rank, world
-        self.seed, self.shuffle, self.shuffle_groups = seed, shuffle, shuffle_groups
-        self.cache_bytes = cache_bytes
+        self.captions, self.scales, self.percentiles = captions, scales, tuple(percentiles)
+        self.rank, self.world, self.shuffle = rank, world, shuffle
+        self.mix, self.schedule = mix, check_schedule(schedule)
         self.filters: list[Filter] = [("tier", "in", list(tiers)), *where]
         if split is not None:
             self.filters.append(("split", "=", split))
         self.buckets = None if buckets is None else tuple(buckets)
         self.files = self.view.shards(self.spec_id)
+        known = self.view.columns()
+        self.columns = tuple(dict.fromkeys([*(name for name in MEASURED_CONDITIONS if name in known), *columns]))
         self.position = Position()
-        self._index = self._build_index()
-        self._groups: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
+        self.index = SampleIndex.build(self.view, self.files, self.filters, self._eager())
+        self._groups = RowGroups(self.view.store, cache)
         self._units: OrderedDict[int, UnitCaptions] = OrderedDict()
+        self._set_up()
+
+    def _eager(self) -> list[str]:
+        """Joined columns that are needed for every clip before the first batch."""
+        mixes = [self.mix, *(phase.get("mix") for phase in self.schedule.values())]
+        return list(dict.fromkeys([*(column for mix in mixes for column in mix or {}), *self.percentiles]))
+
+    def _set_up(self) -> None:
+        missing = set(self.buckets or ()) - set(self.index.groups_of)
+        if missing:
+            there = ", ".join(sorted(self.index.groups_of)) or "none"
+            raise ValueError(f"no sample of bucket {min(missing)}; the selected samples have {there}")
+        self.queues = {b: g for b, g in self.index.groups_of.items() if self.buckets is None or b in self.buckets}
+        self._ranks = {name: _sorted(self.index.clips.column(name)) for name in self.percentiles}
+        draws = group_draws(int(self.index.run.max(initial=-1)) + 1, self.view_hash)
+        self._draws = draws if self.shuffle.is_on else np.arange(len(draws))
+        for phase in [{"mix": self.mix}, *self.schedule.values()]:
+            self.shares(phase.get("mix"))
+        self.schedule = {0: {}, **self.schedule}
+        self.schedule[0] = {"mix": self.mix, "scales": self.scales, **self.schedule[0]}
 
     def __len__(self) -> int:
-        return len(self._index.row)
+        return sum(self.bucket_sizes.values())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Sample `index` in file order: see `batches`; without the batch axis."""
-        return _first(self.read(np.array([range(len(self))[index]])))
+        if self._in_order is None:
+            self._in_order = np.sort(np.concatenate([np.empty(0, int), *(g for q in self.queues.values() for g in q)]))
+        sample = self._in_order[[range(len(self))[index]]]
+        return _first(self.collate(sample, self.position, self.phase(self.position.global_step)))
+
+    _in_order: np.ndarray | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Single samples of this rank, in this epoch's order."""
@@ -119,211 +144,152 @@ class ShardDataset:
             yield _first(batch)
 
     @property
+    def store(self) -> Store:
+        return self.view.store
+
+    @property
     def view_hash(self) -> str:
         """Over everything that decides which samples come in which order, but not who reads them."""
-        chosen = [
-            self.view.version,
-            self.spec_id,
-            self.filters,
-            self.buckets,
-            self.seed,
-            self.shuffle,
-            self.shuffle_groups,
-        ]
+        chosen = [self.view.version, self.spec_id, self.filters, self.buckets, self._mixes(), _plain(self.shuffle)]
         return fingerprint("order", json.loads(json.dumps(chosen)))
+
+    def _mixes(self) -> list[Any]:
+        phases = [(0, {"mix": self.mix}), *self.schedule.items()]
+        mixes = [(start, phase["mix"]) for start, phase in phases if phase.get("mix") is not None]
+        return [[s, [[c, sorted(map(list, v.items()), key=str)] for c, v in sorted(m.items())]] for s, m in mixes]
 
     @property
     def bucket_sizes(self) -> dict[str, int]:
         """Samples per bucket, all ranks together."""
-        return {bucket: sum(map(len, groups)) for bucket, groups in self._index.groups_of.items()}
+        return {bucket: sum(map(len, groups)) for bucket, groups in self.queues.items()}
 
-    # --- order -------------------------------------------------------------------------------------------------
+    @property
+    def num_bytes_read(self) -> int:
+        """Compressed bytes of shards that this process read."""
+        return self._groups.num_bytes_read
 
-    def batches(
-        self, batch_size: int, *, drop_last: bool = False, worker: int = 0, num_workers: int = 1
-    ) -> Iterator[dict[str, Any]]:
-        """Batches of this rank from the current position to the end of the epoch; each of one bucket.
+    # --- what `Epochs` wants ------------------------------------------------------------------------------------
 
-        A batch holds `tokens_<stream>_s<k>` [B, t, h, w(, g)], `clip_id`, `window_index`, `texts` (ten caption texts
-        or null per sample), `cond` (arrays), `bucket`, `epoch` and `step`. The last step of a bucket may be short (or
-        empty for a rank, which then is left out) unless `drop_last`.
+    @property
+    def reading_order(self) -> np.ndarray:
+        return self._draws[self.index.run]
 
-        Args:
-            worker, num_workers: this worker takes every `num_workers`-th step.
+    def shares(self, mix: Mix | None) -> np.ndarray | None:
+        """How often each sample comes per epoch. Raises ValueError if a named value has no sample."""
+        if mix is None:
+            return None
+        is_in = np.zeros(len(self.index), bool)
+        for groups in self.queues.values():
+            for group in groups:
+                is_in[group] = True
+        codes = {column: self.index.codes(column, list(shares)) for column, shares in mix.items()}
+        for found in codes.values():
+            is_in &= found >= 0
+        for column, found in codes.items():
+            for number, value in enumerate(mix[column]):
+                if mix[column][value] < 0 or not (found[is_in] == number).any():
+                    raise ValueError(f"mix.{column}: no sample of {value!r} to give the share {mix[column][value]}")
+        out = np.zeros(len(self.index))
+        times = balanced([(codes[c][is_in], list(mix[c].values())) for c in mix], int(is_in.sum()))
+        out[is_in] = times
+        return out
+
+    def num_tokens(self, queue: str, phase: Mapping[str, Any]) -> int:
+        t, h, w = (int(size) for size in queue.split("x"))
+        columns = [(s, k) for s, k in self.token_columns(phase.get("scales")) if s.role == "tokens"]
+        return sum(int(np.prod(s.shape(k, self.spec.time, t, h, w)[:3])) for s, k in columns)
+
+    def token_columns(self, scales: int | None = None) -> list[tuple[Stream, int]]:
+        """(stream, scale) of the first `scales` scales of each stream; null: of all."""
+        return [(s, k) for s, k in self.spec.columns() if scales is None or k < scales]
+
+    def collate(self, samples: np.ndarray, position: Position, phase: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch of samples of one bucket, given by number.
+
+        It holds `tokens_<stream>_s<k>` [B, t, h, w(, g)], `clip_id`, `window_index` and the other `KEYS`, `bucket`,
+        `texts` (the ten texts, or null, per sample), `caption` with `caption_fields`, and `cond`: per column a list.
         """
-        position = self.begin(batch_size)
-        schedule = self._schedule(position, drop_last)
-        for step in range(position.step, len(schedule)):
-            if step % num_workers != worker:
-                continue
-            bucket, samples = schedule[step]
-            first, last = (len(samples) * r // self.world for r in (self.rank, self.rank + 1))
-            if last > first:
-                batch = self.read(samples[first:last])
-                self.position.step = step + 1
-                yield {**batch, "bucket": bucket, "epoch": position.epoch, "step": step}
-        self.next_epoch()
-
-    def begin(self, batch_size: int) -> Position:
-        """The position to go on from, with steps of the size now wanted."""
-        samples = batch_size * self.world
-        now = self.position
-        if now.step_samples not in (None, samples):
-            self.position = Position(now.epoch, self._read_so_far(now), 0, samples)
-        self.position.step_samples = samples
-        return self.position.copy()
-
-    def next_epoch(self) -> None:
-        """To the start of the next epoch."""
-        self.position = Position(self.position.epoch + 1)
-
-    def _read_so_far(self, position: Position) -> dict[str, int]:
-        """Samples read per bucket."""
-        done = dict(position.start)
-        for bucket, samples in self._schedule(position, drop_last=False)[: position.step]:
-            done[bucket] = done.get(bucket, 0) + len(samples)
-        return done
-
-    def _schedule(self, position: Position, drop_last: bool) -> list[tuple[str, np.ndarray]]:
-        """(bucket, samples) of each step of the epoch after `position.start`."""
-        assert position.step_samples is not None
-        steps: list[tuple[str, np.ndarray]] = []
-        for bucket in sorted(self._index.groups_of):
-            order = self._order(bucket, position.epoch)[position.start.get(bucket, 0) :]
-            cuts = range(0, len(order), position.step_samples)
-            steps += [(bucket, order[at : at + position.step_samples]) for at in cuts]
-        what = f"steps {position.step_samples} {sorted(position.start.items())}"
-        mixed = seeded(self.view_hash, position.epoch, what)
-        places = mixed.permutation(len(steps)) if self.shuffle else range(len(steps))
-        # A bucket's steps stay in its own order; only the buckets are mixed. So a position is one number per bucket.
-        queues = {bucket: iter([s for s in steps if s[0] == bucket]) for bucket in self._index.groups_of}
-        mixed_steps = [next(queues[steps[place][0]]) for place in places]
-        return [s for s in mixed_steps if not drop_last or len(s[1]) == position.step_samples]
-
-    def _order(self, bucket: str, epoch: int) -> np.ndarray:
-        """All samples of a bucket: row groups in random order, mixed over `shuffle_groups` of them at a time."""
-        groups = self._index.groups_of[bucket]
-        if not self.shuffle:
-            return np.concatenate(groups)
-        rng = seeded(self.view_hash, epoch, bucket)
-        groups = [groups[i] for i in rng.permutation(len(groups))]
-        spans = range(0, len(groups), self.shuffle_groups)
-        return np.concatenate([rng.permutation(np.concatenate(groups[i : i + self.shuffle_groups])) for i in spans])
-
-    # --- resume ------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where this epoch stands, the same on every rank; JSON-able."""
-        return self.position.to_state(self.view_hash)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from `state`, under this world size and any batch size.
-
-        Raises:
-            ValueError: the state belongs to another view, selection of rows or seed.
-        """
-        self.position = Position.from_state(state, self.view_hash)
-
-    def loader(
-        self, batch_size: int, *, num_workers: int = 0, drop_last: bool = False, **options: Any
-    ) -> "ShardLoader":
-        """A PyTorch DataLoader over `batches`, with `state_dict` of what the training loop has taken. Needs torch."""
-        from reelmill.torch_data import ShardLoader
-
-        return ShardLoader(self, batch_size, num_workers=num_workers, drop_last=drop_last, **options)
-
-    # --- reading -----------------------------------------------------------------------------------------------
-
-    def token_columns(self) -> list[tuple[Stream, int]]:
-        """(stream, scale) of the columns read."""
-        return [(s, k) for s, k in self.spec.columns() if self.scales is None or k < self.scales]
-
-    def read(self, samples: np.ndarray) -> dict[str, Any]:
-        """A batch of samples of one bucket, given by number in file order."""
-        places = [(int(self._index.file[i]), int(self._index.group[i]), int(self._index.row[i])) for i in samples]
-        rows = [self._group(file, group).slice(row, 1) for file, group, row in places]
+        columns = self.token_columns(phase.get("scales"))
+        groups = self._row_groups(samples, columns)
+        rows = [int(row) for row in self.index.row[samples]]
         batch: dict[str, Any] = {}
-        for stream, k in self.token_columns():
-            batch[stream.column(k)] = np.stack([_payload(row, stream, k) for row in rows])
+        for stream, k in columns:
+            values = [group.payload(stream, k, row) for group, row in zip(groups, rows, strict=True)]
+            batch[stream.column(k)] = np.stack(values)
         for key in KEYS:
-            batch[key] = [row.column(key)[0].as_py() for row in rows]
-        units = [self.files[file]["unit"] for file, _, _ in places]
-        named = list(zip(units, batch["clip_id"], batch["frame_pts"], strict=True))
-        batch["texts"] = [self._unit(unit).text(clip, pts) for unit, clip, pts in named]
-        batch["cond"] = {name: [row.column(name)[0].as_py() for row in rows] for name in CONDITIONS}
-        for name in self.columns:
-            batch["cond"][name] = [self._unit(unit).value(clip, name) for unit, clip, _ in named]
-        return batch
+            batch[key] = [group.values(key)[row] for group, row in zip(groups, rows, strict=True)]
+        batch["bucket"] = groups[0].values("bucket")[rows[0]]
+        cond = {n: [group.values(n)[row] for group, row in zip(groups, rows, strict=True)] for n in self._conditions()}
+        return {**batch, **self._texts(samples, batch, position.epoch), "cond": cond | self._joined(samples, batch)}
 
-    def _group(self, file: int, group: int) -> pa.Table:
-        if (file, group) not in self._groups:
-            names = [stream.column(k) for stream, k in self.token_columns()]
-            grids = [f"grid_{name.split('_', 1)[1]}" for name in names]
-            with self.view.store.open_parquet(self.files[file]["path"]) as parquet:
-                wanted = [*KEYS, *CONDITIONS, *names, *grids]
-                self._groups[file, group] = parquet.read_row_group(group, wanted, use_threads=False)
-            held = sum(table.nbytes for table in self._groups.values())
-            while held > self.cache_bytes and len(self._groups) > 1:
-                held -= self._groups.popitem(last=False)[1].nbytes
-        self._groups.move_to_end((file, group))
-        return self._groups[file, group]
+    # --- reading ------------------------------------------------------------------------------------------------
 
-    def _unit(self, unit: int) -> UnitCaptions:
+    def _conditions(self) -> tuple[str, ...]:
+        return (*CONDITIONS, *(c.name for c in CROP_COLUMNS)) if self.spec.input.is_crops else CONDITIONS
+
+    def _row_groups(self, samples: np.ndarray, columns: Sequence[tuple[Stream, int]]) -> list[RowGroup]:
+        names = [stream.column(k) for stream, k in columns]
+        wanted = [*KEYS, "bucket", *self._conditions(), *names, *(f"grid_{name.split('_', 1)[1]}" for name in names)]
+        places = zip(self.index.file[samples], self.index.group[samples], strict=True)
+        found: dict[tuple[int, int], RowGroup] = {}
+        out = []
+        for file, group in places:
+            if (file, group) not in found:
+                found[file, group] = self._groups.get(self.files[file], int(group), wanted)
+            out.append(found[file, group])
+        return out
+
+    def _unit_of(self, sample: int) -> UnitCaptions:
+        unit = self.files[self.index.file[sample]]["unit"]
         if unit not in self._units:
-            self._units[unit] = UnitCaptions.load(self.view, unit, self.columns, self.captioner)
-            while len(self._units) > 2 * self.shuffle_groups:
+            self._units[unit] = UnitCaptions.load(self.view, unit, self.columns, self.captions)
+            while len(self._units) > OPEN_UNITS:
                 self._units.popitem(last=False)
         self._units.move_to_end(unit)
         return self._units[unit]
 
+    def _texts(self, samples: np.ndarray, batch: dict[str, Any], epoch: int) -> dict[str, Any]:
+        texts, captions = [], []
+        keys = zip(samples, *(batch[key] for key in ("clip_id", "window_index", "aug_id", "frame_pts")), strict=True)
+        for sample, clip, window, aug, pts in keys:
+            text = self._unit_of(sample).text(clip, pts, is_flipped(aug))
+            rng = seeded(str(self.shuffle.seed), epoch, f"caption/{clip}/{window}/{aug}")
+            texts.append(text)
+            captions.append(self.captions.choose(text, rng) if text else (None, ()))
+        return {"texts": texts, "caption": [c for c, _ in captions], "caption_fields": [f for _, f in captions]}
+
+    def _joined(self, samples: np.ndarray, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        flips = [is_flipped(aug) for aug in batch["aug_id"]]
+        named = list(zip(samples, batch["clip_id"], flips, strict=True))
+        cond: dict[str, list[Any]] = {}
+        for name in self.columns:
+            values = [(self._unit_of(sample).value(clip, name), flip) for sample, clip, flip in named]
+            cond[name] = [mirrored_value(name, value) if flip else value for value, flip in values]
+        for name, ordered in self._ranks.items():
+            values = self.index.clips.column(name).take(self.index.clip[samples]).to_pylist()
+            cond[f"{name}_percentile"] = [_percentile(value, ordered) for value in values]
+        return cond
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_groups": OrderedDict(), "_units": OrderedDict()}
-
-    # --- index -------------------------------------------------------------------------------------------------
-
-    def _build_index(self) -> _Index:
-        """Which rows are wanted: reads keys and selection, no tokens."""
-        units = sorted({entry["unit"] for entry in self.files})
-        with ThreadPoolExecutor(OPEN_THREADS) as pool:
-            wanted = dict(zip(units, pool.map(self._wanted_clips, units), strict=True))
-            found = list(pool.map(lambda entry: self._wanted_rows(entry, wanted[entry["unit"]]), self.files))
-        files, groups, rows = [np.empty(0, np.int32)], [np.empty(0, np.int32)], [np.empty(0, np.int32)]
-        groups_of: dict[str, list[np.ndarray]] = {}
-        count = 0
-        for file, (entry, masks) in enumerate(zip(self.files, found, strict=True)):
-            for group, (facts, mask) in enumerate(zip(entry["row_groups"], masks, strict=True)):
-                here = np.flatnonzero(mask).astype(np.int32)
-                if not len(here):
-                    continue
-                files.append(np.full(len(here), file, np.int32))
-                groups.append(np.full(len(here), group, np.int32))
-                rows.append(here)
-                groups_of.setdefault(facts["bucket"], []).append(np.arange(count, count + len(here)))
-                count += len(here)
-        return _Index(np.concatenate(files), np.concatenate(groups), np.concatenate(rows), groups_of)
-
-    def _wanted_clips(self, unit: int) -> frozenset[str]:
-        return frozenset(self.view.attributes(unit, (), self.filters).column("clip_id").to_pylist())
-
-    def _wanted_rows(self, entry: dict[str, Any], clips: frozenset[str]) -> list[np.ndarray]:
-        """Per row group, which of its rows are wanted."""
-        with self.view.store.open_parquet(entry["path"]) as file:
-            ids = file.read(columns=["clip_id"], use_threads=False).column("clip_id").to_pylist()
-        mask = np.array([clip in clips for clip in ids], bool)
-        ends = np.cumsum([group["rows"] for group in entry["row_groups"]])
-        masks = np.split(mask, ends[:-1]) if len(ends) else []
-        is_read = [self.buckets is None or group["bucket"] in self.buckets for group in entry["row_groups"]]
-        return [m & keep for m, keep in zip(masks, is_read, strict=True)]
+        return {**self.__dict__, "_units": OrderedDict()}
 
 
-def _payload(row: pa.Table, stream: Stream, scale: int) -> np.ndarray:
-    name = stream.column(scale)
-    grid = row.column(f"grid_{name.split('_', 1)[1]}")[0].as_py()
-    return unpack(stream, scale, row.column(name)[0].as_buffer(), grid)
+def _sorted(column: Any) -> np.ndarray:
+    return np.sort(column.drop_null().to_numpy().astype(float))
+
+
+def _percentile(value: float | None, ordered: np.ndarray) -> float | None:
+    """Share of the clips that lie below, those of equal value counted half; null for null."""
+    if value is None:
+        return None
+    return float(np.searchsorted(ordered, value) + np.searchsorted(ordered, value, "right")) / (2 * len(ordered))
+
+
+def _plain(shuffle: Shuffle) -> list[Any]:
+    return [shuffle.seed, shuffle.open_groups, shuffle.lanes] if shuffle.is_on else ["none"]
 
 
 def _first(batch: dict[str, Any]) -> dict[str, Any]:
     """The only sample of a batch of one."""
-    out = {key: value[0] if isinstance(value, (list, np.ndarray)) else value for key, value in batch.items()}
-    texts = {"texts": batch["texts"][0]}
-    return {**out, **texts, "cond": {key: value[0] for key, value in batch["cond"].items()}}
+    out = {key: value[0] if isinstance(value, list | np.ndarray) else value for key, value in batch.items()}
+    return {**out, "cond": {key: value[0] for key, value in batch["cond"].items()}}

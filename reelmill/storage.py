@@ -125,8 +125,12 @@ class Store:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def open_parquet(self, rel: str) -> pq.ParquetFile:
-        return pq.ParquetFile(self.filesystem.open_input_file(self.path(rel)))
+    @property
+    def is_remote(self) -> bool:
+        return is_s3(self.root)
+
+    def open_parquet(self, rel: str, pre_buffer: bool = False) -> pq.ParquetFile:
+        return pq.ParquetFile(self.filesystem.open_input_file(self.path(rel)), pre_buffer=pre_buffer)
 
     def read_table(self, rel: str, columns: Sequence[str] | None = None) -> pa.Table:
         with self.open_parquet(rel) as file:

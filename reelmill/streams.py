@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streams of scales: how large their grids are, and how their values become the bytes of a shard's column."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +125,12 @@ class Stream:
         return *self.scales[scale].grid(finest, f"{frames}x{height_px}x{width_px}"), self.groups * per_group
 
 
+def prefix_scales(num: int) -> tuple[Scale, ...]:
+    """Columns for `num` ordered 1-D ids of which any prefix decodes: 1, 1, 2, 4, ... ids, the last what is left."""
+    starts = [0, *(1 << k for k in range((num - 1).bit_length())), num]
+    return tuple(Scale(fixed=(1, 1, end - start)) for start, end in itertools.pairwise(starts))
+
+
 def pack(stream: Stream, scale: int, values: np.ndarray) -> bytes:
     """The payload of one scale. `bits` are given as packed uint8, bfloat16 as float32 (rounded to nearest even).
 
@@ -139,8 +146,12 @@ def pack(stream: Stream, scale: int, values: np.ndarray) -> bytes:
     return np.ascontiguousarray(values, dtype).tobytes()
 
 
-def unpack(stream: Stream, scale: int, data: bytes | memoryview, grid: tuple[int, ...] | list[int]) -> np.ndarray:
+def unpack(stream: Stream, scale: int, data: Any, grid: Any) -> np.ndarray:
     """Inverse of `pack`: [t, h, w] or [t, h, w, g] (axes as the stream says); bfloat16 comes back as float32.
+
+    Args:
+        data: bytes, or anything with a buffer of them.
+        grid: t, h, w and values per position.
 
     Raises:
         ValueError: the payload's length does not fit the grid.

@@ -240,7 +240,12 @@ SHARD_KEYS = (
     SOURCE_ID,
     Column("window_index", i32, "position of the window in its clip"),
     Column("bucket", s, "token grid as <t>x<h>x<w> pixels of the window; rows of one bucket stack without padding"),
-    Column("aug_id", s, "augmentation applied before encoding: none"),
+    Column(
+        "aug_id",
+        s,
+        "what was done before encoding: none, hflip (left and right swapped), crop<n> (n-th crop of the window, see "
+        "crop_box); several are joined by +",
+    ),
     Column("frame_pts", pa.list_(i64), "pts of each encoded frame, in the clip's time base"),
     Column("time_base_num", i32, "numerator of the time base, seconds per tick"),
     Column("time_base_den", i32, "denominator of the time base"),
@@ -256,3 +261,11 @@ SHARD_KEYS = (
         "psnr_db", pa.list_(f32), "PSNR of the decoded window after each scale, coarse to fine, dB; null if not decoded"
     ),
 )
+
+CROP_COLUMNS = (
+    Column("crop_scale", f32, "source pixels per pixel of the crop along a side; 1 is native"),
+    Column("crop_kind", s, "detail (one of the window's most detailed native tiles) or uniform (any place, any scale)"),
+    Column("crop_detail", f32, "mean gradient of luma in the crop's first frame, levels of 255 per pixel of the crop"),
+    Column("crop_seed", i64, "seed of the draw of places and scales"),
+)
+"""Columns that shards of crops (`InputRule.fit` = `crops`) have after SHARD_KEYS."""

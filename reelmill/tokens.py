@@ -5,7 +5,7 @@ A `TokenizerSpec` describes any tokenizer as streams of scales. Six payload shap
 
     id grid                    one stream of kind `ids`, one scale
     residual scale grids       one stream of kind `ids`, several scales, combine `residual_sum`
-    1-D ids with a prefix      kind `ids`, scales of fixed length 1, 1, 2, 4, ..., combine `prefix_1d`
+    1-D ids with a prefix      kind `ids`, scales of fixed length 1, 1, 2, 4, ... (`prefix_scales`), combine `prefix_1d`
     bit vectors, grouped ids   kind `bits` (packed, first bit in the lowest position), or `ids` with `groups` > 1
     continuous latents         kind `latent`, optionally a second stream with role `logvar`
     per-sample codebook + map  kind `latent` with role `codebook`, and the map as `ids`
@@ -25,8 +25,8 @@ from reelmill.column import Column, arrow_schema
 from reelmill.geometry import Fit, InputRule, TimeRule, Window, buckets_of
 from reelmill.ids import fingerprint
 from reelmill.residual import ResidualDecoder
-from reelmill.streams import Scale, Stream, one_of, pack, unpack
-from reelmill.tables import SHARD_KEYS
+from reelmill.streams import Scale, Stream, one_of, pack, prefix_scales, unpack
+from reelmill.tables import CROP_COLUMNS, SHARD_KEYS
 
 __all__ = [
     "InputRule",
@@ -39,6 +39,7 @@ __all__ = [
     "TokenizerSpec",
     "pack",
     "payload_columns",
+    "prefix_scales",
     "shard_columns",
     "shard_schema",
     "spec_of_schema",
@@ -48,6 +49,7 @@ __all__ = [
 SPEC_KEY = "reelmill.spec"
 COMBINES = ("single", "residual_sum", "prefix_1d", "groups_concat", "shared_index", "pyramid", "codebook_map")
 PREFIXES = ("none", "scale", "token")
+RUNTIME = ("dtype", "tile", "overlap", "batch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,8 @@ class TokenizerSpec:
         combine: how scales or groups become the decoder's input; `combine_rule` has the details (down, up, phi).
         prefix: the shortest thing that decodes: `none`, a `scale`, a `token`.
         decode: recipe for the decoder: {"kind": "linear_residual", "file": ...} or the adapter and its arguments.
-        runtime: dtype, tile, overlap, batch rule: they change tokens.
+        runtime: `dtype`, `tile`, `overlap` and `batch` (what one forward pass holds), null where there is none;
+            whatever else changes tokens may stand beside them.
         weights_sha256: of the weights or the codebook; null if there are none.
         licence: of the weights.
     """
@@ -134,6 +137,11 @@ class TokenizerSpec:
         columns = [c for s in self.streams for c in (s.column(k) for k in range(len(s.scales)))]
         if not columns or len(set(columns)) != len(columns):
             raise ValueError(f"spec {self.name}: streams give no columns or repeat one: {columns}")
+        missing = [key for key in RUNTIME if key not in self.runtime]
+        if missing:
+            raise ValueError(
+                f"spec {self.name}: runtime does not say {missing[0]!r}, which changes tokens; null if none"
+            )
         for key in ("combine_rule", "decode", "runtime"):
             object.__setattr__(self, key, json.loads(json.dumps(getattr(self, key), allow_nan=False)))
 
@@ -224,7 +232,8 @@ def payload_columns(spec: TokenizerSpec) -> tuple[Column, ...]:
 
 
 def shard_columns(spec: TokenizerSpec) -> tuple[Column, ...]:
-    return (*SHARD_KEYS, *payload_columns(spec))
+    """Columns of a shard: the same keys for every spec, its crops' columns if it has crops, and its payload."""
+    return (*SHARD_KEYS, *(CROP_COLUMNS if spec.input.is_crops else ()), *payload_columns(spec))
 
 
 def shard_schema(spec: TokenizerSpec) -> pa.Schema:

@@ -4,6 +4,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +18,7 @@ from reelmill.tokens import TokenizerSpec
 
 FORMAT = 1
 LATEST = "views/latest"
-ATTRIBUTE_TABLES = ("selection", "clips", "scores", "sources")  # where columns are looked for, in this order
+ATTRIBUTE_TABLES = ("selection", "clips", "scores", "duplicates", "sources", "captions")  # looked through in this order
 
 Filter = tuple[str, str, Any]  # (column, operator as in pyarrow.parquet filters, value)
 
@@ -101,10 +102,19 @@ class View:
         name = f"unit-{unit:04d}.parquet"
         return [f"{entry['path']}/{name}" for entry in self.data["tables"].get(kind, []) if name in entry["files"]]
 
+    def columns(self) -> frozenset[str]:
+        """Names that `attributes` knows, by the tables of the first unit."""
+        units = self.units("selection")
+        names: set[str] = set()
+        for path in (path for kind in ATTRIBUTE_TABLES for unit in units[:1] for path in self.unit_files(kind, unit)):
+            with self.store.open_parquet(path) as file:
+                names.update(file.schema_arrow.names)
+        return frozenset(names)
+
     def attributes(self, unit: int, columns: Sequence[str], filters: Sequence[Filter] = ()) -> pa.Table:
         """One row per clip of the unit: clip_id, source_id and `columns`, for which the filters hold.
 
-        A column is taken from the first of selection, clips, scores and sources that has it.
+        A column is taken from the first of `ATTRIBUTE_TABLES` that has it; of a clip's several captions, the first.
 
         Raises:
             ValueError: no table has a column.
@@ -116,7 +126,9 @@ class View:
             for path in self.unit_files(kind, unit):
                 table, missing = self._joined(table, path, missing)
         if missing:
-            raise ValueError(f"no table of view {self.version} has the column {missing[0]!r}")
+            near = get_close_matches(missing[0], self.columns(), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"no table of view {self.version} has the column {missing[0]!r}{hint}")
         if filters:
             table = table.filter(pq.filters_to_expression([list(filters)]))
         return table.select(list(dict.fromkeys(["clip_id", "source_id", *columns])))

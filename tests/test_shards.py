@@ -12,6 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from reelmill.captions import MAIN_TEXTS, Captions
+from reelmill.mixed import MixedDataset
+from reelmill.row_groups import Cache
+from reelmill.sampling import Shuffle
 from reelmill.shards import ShardDataset
 from reelmill.storage import Store
 from reelmill.tokens import unpack
@@ -19,6 +23,7 @@ from tests.token_sets import SPEC, clip_rows, selection_rows, token_rows, write_
 
 ROOT = Path(__file__).parent.parent
 Key = tuple[str, int, str]
+MEASURED = Captions(grounding=("measured",))
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +34,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def keys_of(batch: dict[str, Any]) -> list[Key]:
-    return [
-        (clip, window, batch["bucket"]) for clip, window in zip(batch["clip_id"], batch["window_index"], strict=True)
-    ]
+    """Of the samples that are no repeats."""
+    rows = zip(batch["clip_id"], batch["window_index"], batch["is_repeat"], strict=True)
+    return [(clip, window, batch["bucket"]) for clip, window, is_repeat in rows if not is_repeat]
 
 
 def wanted_keys(split: str | None = "train", tiers: tuple[str, ...] = ("train",)) -> Counter[Key]:
@@ -91,7 +96,7 @@ def test_joined_columns_and_conditions(root: str) -> None:
 
 
 def test_the_narrowest_covering_caption_is_chosen(root: str) -> None:
-    dataset = ShardDataset(root, split=None)
+    dataset = ShardDataset(root, split=None, captions=MEASURED)
     for sample in (dataset[i] for i in range(0, len(dataset), 3)):
         text = sample["texts"]
         wanted = "second half" if sample["window_index"] == 1 else "whole"
@@ -99,7 +104,7 @@ def test_the_narrowest_covering_caption_is_chosen(root: str) -> None:
         assert text["caption_coverage"] == 1.0
         assert text["captioner_id"] == "c0"
     with pytest.raises(ValueError, match="no captioner 'c9'"):
-        ShardDataset(root, captioner="c9")[0]
+        ShardDataset(root, captions=Captions(captioner="c9"))[0]
 
 
 def test_fewer_scales_and_buckets(root: str) -> None:
@@ -111,7 +116,7 @@ def test_fewer_scales_and_buckets(root: str) -> None:
     assert set(dataset.bucket_sizes) == {"5x64x64"}
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_exactly_once(root: str, world: int, workers: int) -> None:
     seen: Counter[Key] = Counter()
@@ -122,14 +127,19 @@ def test_exactly_once(root: str, world: int, workers: int) -> None:
     assert seen == wanted_keys()
 
 
-@pytest.mark.parametrize(("world", "workers"), [(1, 2), (2, 2), (3, 0)])
+@pytest.mark.parametrize(("world", "workers"), [(1, 2), (1, 0), (2, 2), (3, 0), (8, 0)])
 def test_exactly_once_through_pytorch(root: str, world: int, workers: int) -> None:
+    """Whatever the ranks, each sees the same number of batches, of the same bucket at the same step."""
     seen: Counter[Key] = Counter()
+    steps = set()
     for rank in range(world):
         loader = ShardDataset(root, rank=rank, world=world).loader(2, num_workers=workers)
-        seen.update(k for batch in loader for k in keys_of(batch))
+        batches = list(loader)
+        seen.update(k for batch in batches for k in keys_of(batch))
+        steps.add(tuple((batch["step"], batch["bucket"]) for batch in batches))
         assert loader.state_dict()["epoch"] == 1
     assert seen == wanted_keys()
+    assert len(steps) == 1
 
 
 def test_tensors(root: str) -> None:
@@ -154,8 +164,8 @@ def test_epochs_and_seeds_differ_and_repeat(root: str) -> None:
     epochs = [[keys_of(b) for b in dataset.batches(4)] for _ in range(2)]
     assert epochs[0] != epochs[1]
     assert [keys_of(b) for b in ShardDataset(root).batches(4)] == epochs[0]
-    assert [keys_of(b) for b in ShardDataset(root, seed=1).batches(4)] != epochs[0]
-    ordered = [b for b in ShardDataset(root, shuffle=False).batches(1)]
+    assert [keys_of(b) for b in ShardDataset(root, shuffle=Shuffle(seed=1)).batches(4)] != epochs[0]
+    ordered = [b for b in ShardDataset(root, shuffle=Shuffle(is_on=False)).batches(1)]
     assert [b["bucket"] for b in ordered] == sorted(b["bucket"] for b in ordered)
 
 
@@ -219,7 +229,7 @@ def test_loader_position_is_what_was_taken(root: str) -> None:
 def test_a_state_of_another_order_is_refused(root: str) -> None:
     state = ShardDataset(root).state_dict()
     with pytest.raises(ValueError, match="does not fit this data set's order"):
-        ShardDataset(root, seed=5).load_state_dict(state)
+        ShardDataset(root, shuffle=Shuffle(seed=5)).load_state_dict(state)
     ShardDataset(root, scales=1).load_state_dict(state)  # a curriculum over scales keeps the order
 
 
@@ -236,8 +246,140 @@ def test_only_the_wanted_bytes_are_read(root: str, monkeypatch: pytest.MonkeyPat
     assert {n for names in columns for n in names if n.startswith("tokens")} == {"tokens_pixel_s0", "tokens_pixel_s1"}
     assert len(columns) == len(
         {(e["path"], g) for e in dataset.files for g in range(len(e["row_groups"]))}
-        & {(dataset.files[f]["path"], int(g)) for f, g in zip(dataset._index.file, dataset._index.group, strict=True)}
+        & {(dataset.files[f]["path"], int(g)) for f, g in zip(dataset.index.file, dataset.index.group, strict=True)}
     )
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_token_budget(root: str, world: int) -> None:
+    """5x64x64 has 2 * (4 + 16 + 64) tokens, 5x128x96 2 * (12 + 48 + 192)."""
+    batches = list(ShardDataset(root, world=world).batches(batch_tokens=700, drop_last=True))
+    assert {(b["bucket"], len(b["clip_id"])) for b in batches} == {("5x64x64", 4), ("5x128x96", 1)}
+    coarse = list(ShardDataset(root, world=world, scales=1).batches(batch_tokens=48, drop_last=True))
+    assert {(b["bucket"], len(b["clip_id"])) for b in coarse} == {("5x64x64", 6), ("5x128x96", 2)}
+    with pytest.raises(ValueError, match="give one of the two"):
+        next(ShardDataset(root).batches(2, batch_tokens=9))
+
+
+def test_mix_gives_values_their_share_of_every_epoch(root: str) -> None:
+    dataset = ShardDataset(root, columns=("topic",), mix={"topic": {"city": 3, "nature": 1}})
+    total: Counter[Key] = Counter()
+    for _ in range(4):
+        topics: Counter[str] = Counter()
+        for batch in dataset.batches(4):
+            topics.update(batch["cond"]["topic"])
+            total.update(keys_of(batch))
+        assert sum(topics.values()) == pytest.approx(len(dataset), abs=2)
+        assert topics["city"] / len(dataset) == pytest.approx(0.75, abs=0.03)
+    of_city = [n for key, n in total.items() if key in {k for b in city(root).batches(9) for k in keys_of(b)}]
+    assert max(of_city) - min(of_city) <= 1, "in the long run equally often"
+    only = ShardDataset(root, columns=("topic",), mix={"topic": {"city": 1}})
+    assert {sample["cond"]["topic"] for sample in only} == {"city"}
+    with pytest.raises(ValueError, match=r"mix\.topic: no sample of 'sea'"):
+        ShardDataset(root, mix={"topic": {"city": 1, "sea": 1}})
+
+
+def city(root: str) -> ShardDataset:
+    return ShardDataset(root, where=[("topic", "=", "city")])
+
+
+def test_a_mix_of_data_sets(root: str, tmp_path: Path) -> None:
+    write_set(tmp_path, units=1)
+    parts = {"here": ShardDataset(root), "there": ShardDataset(str(tmp_path), columns=("topic",))}
+    alone = Counter(k for part in parts.values() for b in part.batches(3) for k in keys_of(b))
+    for world in (1, 2):
+        ranks = [MixedDataset(parts, rank=rank, world=world) for rank in range(world)]
+        assert Counter(k for rank in ranks for b in rank.batches(3) for k in keys_of(b)) == alone
+    mixed = MixedDataset(parts, mix={"here": 1, "there": 1})
+    batches = list(mixed.batches(6))
+    names = Counter(name for b in batches for name in b["part"])
+    assert names["here"] == pytest.approx(names["there"], abs=2)
+    assert any(len(set(b["part"])) == 2 for b in batches), "parts of one spec share batches"
+    state = json.loads(json.dumps(next(iter(mixed.batches(2)))["position"].to_state(mixed.view_hash)))
+    again = MixedDataset(parts, mix={"here": 1, "there": 1})
+    again.load_state_dict(state)
+    assert sum(len(b["clip_id"]) for b in again.batches(5)) == sum(len(b["clip_id"]) for b in batches) - 2
+    with pytest.raises(ValueError, match="no part 'hear'"):
+        MixedDataset(parts, mix={"hear": 1})
+
+
+def test_schedule(root: str) -> None:
+    """Scales change at their very step; a new mix begins a new epoch."""
+    schedule = {0: {"scales": 1}, 2: {"scales": 2}, 5: {"mix": {"topic": {"city": 1}}}}
+    dataset = ShardDataset(root, columns=("topic",), schedule=schedule)
+    first, second = (list(dataset.batches(3)) for _ in range(2))
+    assert [sum(name.startswith("tokens_") for name in b) for b in first] == [1, 1, 2, 2, 2]
+    assert {topic for b in second for topic in b["cond"]["topic"]} == {"city"}
+    assert second[0]["global_step"] == 5
+    loader = ShardDataset(root, columns=("topic",), schedule=schedule).loader(3, num_workers=2)
+    assert [[keys_of(b) for b in loader] for _ in range(2)] == [[keys_of(b) for b in e] for e in (first, second)]
+    with pytest.raises(ValueError, match="unknown key 'scale'"):
+        ShardDataset(root, schedule={0: {"scale": 1}})
+
+
+def test_where_on_shard_columns_and_percentiles(root: str) -> None:
+    where = [("window_index", "=", 1), ("in_h", ">", 64), ("topic", "=", "nature")]
+    dataset = ShardDataset(root, where=where, split=None, percentiles=("motion_speed",), columns=("motion_speed",))
+    batches = list(dataset.batches(4))
+    assert {b["bucket"] for b in batches} == {"5x128x96"}
+    assert {w for b in batches for w in b["window_index"]} == {1}
+    speeds, ranks = ([v for b in batches for v in b["cond"][n]] for n in ("motion_speed", "motion_speed_percentile"))
+    assert np.argsort(speeds).tolist() == np.argsort(ranks).tolist()
+    assert 0 < min(ranks) < max(ranks) < 1
+    with pytest.raises(ValueError, match="did you mean 'motion_speed'"):
+        ShardDataset(root, where=[("motion_sped", ">", 0)])
+
+
+def test_caption_policy(root: str) -> None:
+    assert {t for b in ShardDataset(root).batches(8) for t in b["texts"]} == {None}, "measured texts only on request"
+    dataset = ShardDataset(root, captions=MEASURED)
+    epochs = [list(dataset.batches(8)) for _ in range(3)]
+    fields = Counter(f for batches in epochs for b in batches for f in b["caption_fields"])
+    batch = epochs[0][0]
+    assert set(MAIN_TEXTS) <= {f[0] for f in fields}
+    assert all(len(f) == 2 and f[1] not in MAIN_TEXTS for f in fields)
+    texts, names = batch["texts"][0], batch["caption_fields"][0]
+    assert batch["caption"][0] == " ".join(texts[name] for name in names)
+    half = next(ShardDataset(root, captions=MEASURED, world=2, rank=0).batches(4))
+    said, of_half = (dict(zip(b["clip_id"], b["caption"], strict=True)) for b in (batch, half))
+    assert of_half.items() <= said.items()
+
+
+def test_a_flipped_sample_is_told_so(tmp_path: Path) -> None:
+    from reelmill.mirror import mirrored, mirrored_value
+
+    assert mirrored("A car turns Left, rightmost. It spins clockwise.") == (
+        "A car turns Right, leftmost. It spins counterclockwise."
+    )
+    assert mirrored("He has left the house. A dog runs to the right.") == "A dog runs to the left."
+    assert mirrored("The sign reads LEFT.") is None
+    assert mirrored_value("camera_pan_median", 0.5) == -0.5
+    assert mirrored_value("camera_class", "pan_left") == "pan_right"
+    assert mirrored_value("camera_pan_spread", 0.5) == 0.5
+
+
+def test_two_workers_do_not_read_the_same_row_groups(tmp_path: Path) -> None:
+    write_set(tmp_path, units=2, sources=12, group_bytes=1500, max_mb=1)
+    shuffle = Shuffle(open_groups=4, lanes=2)
+    read = []
+    for worker in range(2):
+        dataset = ShardDataset(str(tmp_path), split=None, shuffle=shuffle)
+        list(dataset.batches(3, worker=worker, num_workers=2))
+        read.append(dataset.num_bytes_read)
+    alone = ShardDataset(str(tmp_path), split=None, shuffle=shuffle)
+    list(alone.batches(3))
+    assert sum(read) <= 1.2 * alone.num_bytes_read
+
+
+def test_row_groups_are_kept_on_disk(root: str, tmp_path: Path) -> None:
+    cache = Cache(folder=str(tmp_path / "cache"))
+    first, second = (ShardDataset(root, cache=cache) for _ in range(2))
+    expected = [b["tokens_pixel_s2"] for b in first.batches(4)]
+    found = [b["tokens_pixel_s2"] for b in second.batches(4)]
+    assert all((a == b).all() for a, b in zip(expected, found, strict=True))
+    assert first.num_bytes_read > 0 == second.num_bytes_read
+    list(ShardDataset(root, scales=1, cache=Cache(folder=str(tmp_path / "cache"), folder_bytes=9000)).batches(4))
+    assert sum(f.stat().st_size for f in (tmp_path / "cache").iterdir()) <= 9000
 
 
 def test_several_specs_must_be_named(root: str) -> None:
@@ -350,6 +492,10 @@ import pkgutil, importlib, reelmill
 for module in pkgutil.iter_modules(reelmill.__path__):
     if module.name not in ("torch_data", "__main__"):
         importlib.import_module(f"reelmill.{{module.name}}")
+from reelmill.captions import MAIN_TEXTS, Captions
+from reelmill.mixed import MixedDataset
+from reelmill.row_groups import Cache
+from reelmill.sampling import Shuffle
 from reelmill.shards import ShardDataset
 batch = next(ShardDataset({root!r}).batches(2))
 print(batch["tokens_pixel_s0"].shape[0])

@@ -14,6 +14,7 @@ from reelmill.tokens import (
     Stream,
     TokenizerSpec,
     pack,
+    prefix_scales,
     shard_schema,
     spec_of_schema,
     unpack,
@@ -23,7 +24,7 @@ VIDEO = InputRule(multiple=16, heights=(360,))
 CAUSAL = TimeRule(unit=4, head=1, max_frames=17)
 ONE = (Scale(reduce=(1, 1, 1)),)
 RESIDUAL = tuple(Scale(reduce=(1, by, by), vocab=vocab) for by, vocab in ((4, 256), (2, 4096), (1, 100_000)))
-PREFIX = tuple(Scale(fixed=(1, 1, n)) for n in (1, 1, 2, 4, 8, 16))
+PREFIX = prefix_scales(32)
 
 SPECS = {
     "id_grid": (Stream("pixel", "ids", ONE, stride=(4, 8, 8), vocab=64000),),
@@ -72,7 +73,7 @@ def make(name: str) -> TokenizerSpec:
         streams=SPECS[name],
         combine=COMBINE[name],
         prefix=prefix,
-        runtime={"dtype": "float32", "tile": [256, 256], "overlap": 32},
+        runtime={"dtype": "float32", "tile": [256, 256], "overlap": 32, "batch": "one window"},
     )
 
 
@@ -96,7 +97,7 @@ CHANGES = {
     "combine_rule": {"up": "nearest"},
     "prefix": "none",
     "decode": {"kind": "x"},
-    "runtime": {"dtype": "bfloat16", "tile": [256, 256], "overlap": 32},
+    "runtime": {"dtype": "bfloat16", "tile": [256, 256], "overlap": 32, "batch": "one window"},
     "weights_sha256": "00",
     "code_version": "2",
     "licence": "MIT",
@@ -126,6 +127,10 @@ def test_spec_errors_name_the_value() -> None:
         dataclasses.replace(make("id_grid"), streams=SPECS["id_grid"] * 2)
     with pytest.raises(ValueError, match="not a tokenizer spec"):
         TokenizerSpec.from_json('{"name": "x"}')
+    with pytest.raises(ValueError, match="runtime does not say 'overlap'"):
+        dataclasses.replace(make("id_grid"), runtime={"dtype": "float32", "tile": None, "batch": "one window"})
+    assert [s.fixed for s in prefix_scales(6)] == [(1, 1, n) for n in (1, 1, 2, 2)]
+    assert [s.fixed for s in prefix_scales(1)] == [(1, 1, 1)]
     with pytest.raises(ValueError, match="one of reduce, fixed and table"):
         Scale()
 

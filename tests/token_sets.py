@@ -30,6 +30,7 @@ SPEC = TokenizerSpec(
     ),
     combine="residual_sum",
     prefix="scale",
+    runtime={"dtype": "float32", "tile": None, "overlap": None, "batch": "one window"},
 )
 SIZES = ((64, 64), (128, 96))
 
@@ -131,6 +132,7 @@ def score_table(clips: list[dict[str, Any]]) -> pa.Table:
             "clip_id": [clip["clip_id"] for clip in clips],
             "source_id": [clip["source_id"] for clip in clips],
             "motion_speed": pa.array([i / len(clips) for i in range(len(clips))], pa.float32()),
+            "topic": ["nature" if i % 3 else "city" for i in range(len(clips))],
         }
     )
 

@@ -117,8 +117,9 @@ def _windows(source: str, config: FitConfig, seed: int) -> Iterator[np.ndarray]:
 
 def _dataset_windows(root: str, config: FitConfig, seed: int) -> Iterator[np.ndarray]:
     from reelmill.clips import ClipDataset
+    from reelmill.sampling import Shuffle
 
-    clips = ClipDataset(root, split="train", num_frames=9, seed=seed)
+    clips = ClipDataset(root, split="train", num_frames=9, shuffle=Shuffle(seed=seed))
     rng = np.random.Generator(np.random.Philox(key=[seed, 1]))
     for _number in range(config.max_windows):
         sample = clips[int(rng.integers(len(clips)))]
