@@ -6,6 +6,7 @@ python examples/print_batch.py OUT
 
 import argparse
 
+from reelmill.captions import Captions
 from reelmill.shards import ShardDataset
 
 
@@ -17,7 +18,8 @@ def main() -> None:
     parser.add_argument("--scales", type=int, help="read the first n scales only; fewer scales read fewer bytes")
     options = parser.parse_args()
 
-    dataset = ShardDataset(options.root, split=None, tiers=("train", "condition_only"), scales=options.scales)
+    tiers, captions = ("train", "condition_only"), Captions(grounding=("model", "measured"))
+    dataset = ShardDataset(options.root, split=None, tiers=tiers, scales=options.scales, captions=captions)
     print(f"{len(dataset)} samples of spec {dataset.spec_id} ({dataset.spec.name}): {dataset.bucket_sizes}")
     loader = dataset.loader(options.batch_size, num_workers=options.workers)
     for batch in loader:
@@ -25,8 +27,8 @@ def main() -> None:
         for name, ids in batch.items():
             if name.startswith("tokens_"):
                 print(f"  {name}: {ids.dtype} {tuple(ids.shape)}, first ids {ids.flatten()[:6].tolist()}")
-        for clip_id, texts in zip(batch["clip_id"], batch["texts"], strict=True):
-            print(f"  {clip_id}: {texts['Brief Description'] if texts else 'no caption'}")
+        for clip_id, caption in zip(batch["clip_id"], batch["caption"], strict=True):
+            print(f"  {clip_id}: {caption or 'no caption'}")
         print(f"  resume from {loader.state_dict()}")
         break
 

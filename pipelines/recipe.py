@@ -8,6 +8,7 @@ class's own fields; they are owned and documented there.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,12 +195,25 @@ def build_caption(recipe: Recipe, file: str = "recipe") -> Operator | None:
 
 
 def build_tokenizers(recipe: Recipe, file: str = "recipe") -> tuple[Operator, ...]:
-    """One tokenize operator per item of `tokens`."""
+    """One tokenize operator per item of `tokens`: `{tokenizer: NAME, ...}` with that tokenizer's fields and its own."""
     if not recipe.tokens:
         return ()
+    from tokenization.catalog import tokenizer_class
     from tokenization.operator import Tokenize
 
-    return tuple(build(Tokenize, item, f"tokens[{i}]", file=file) for i, item in enumerate(recipe.tokens))
+    own = {field.name for field in fields(Tokenize)}
+    operators = []
+    for i, item in enumerate(recipe.tokens):
+        place, name = f"tokens[{i}]", item.get("tokenizer")
+        if not isinstance(name, str):
+            near = next((key for key in item if nearest(key, ["tokenizer"])), None)
+            wrong = f"unknown key {near!r}; did you mean 'tokenizer'?" if near else "key 'tokenizer' is missing"
+            raise RecipeError(f"{file}: {place}: {wrong}")
+        cls = _look_up(tokenizer_class, name, place, file)
+        tokenizer = build(cls, {key: value for key, value in item.items() if key not in own}, place, file=file)
+        options = {key: value for key, value in item.items() if key in own and key != "tokenizer"}
+        operators.append(replace(build(Tokenize, options, place, file=file), tokenizer=tokenizer))
+    return tuple(operators)
 
 
 def _find(name_or_path: str) -> Path:

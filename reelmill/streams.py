@@ -116,6 +116,12 @@ class Stream:
             return self.groups * float(self.bits or 0)
         return self.groups * 8.0 * self.dtype(scale).itemsize
 
+    def grid_of(self, values: np.ndarray) -> tuple[int, int, int, int]:
+        """(t, h, w, values per position) of an array in this stream's axes; a last axis of one value may be missing."""
+        shape = values.shape if values.ndim == 4 else (*values.shape, 1)
+        g, t, h, w = shape if self.axes == "GTHW" else (shape[3], *shape[:3])
+        return t, h, w, g
+
     def shape(
         self, scale: int, time: TimeRule, frames: int, height_px: int, width_px: int
     ) -> tuple[int, int, int, int]:

@@ -85,6 +85,7 @@ class Plan:
         windows: pieces of `frames`.
         num_tail_unused: entries of `frames` that no window covers.
         effective_fps: of `frames`; null for a still.
+        rows_per_window: in each bucket: 1, or the number of crops.
     """
 
     frames: tuple[int, ...]
@@ -92,11 +93,12 @@ class Plan:
     num_tail_unused: int
     effective_fps: float | None
     buckets: tuple[PlannedBucket, ...]
+    rows_per_window: int = 1
 
     @property
     def num_pixels(self) -> int:
         """Pixels to encode: all windows in all buckets."""
-        return len(self.windows) * sum(b.in_t * b.in_h * b.in_w for b in self.buckets)
+        return len(self.windows) * self.rows_per_window * sum(b.in_t * b.in_h * b.in_w for b in self.buckets)
 
 
 @dataclass(frozen=True)
@@ -193,9 +195,18 @@ class TokenizerSpec:
         """
         frames = self.time.choose(times_s)
         windows, tail = self.time.windows(len(frames), is_still=not fps)
-        fits = buckets_of(height_px, width_px, self.input.heights, self.input.multiple) if windows else ()
+        fits = self._fits(height_px, width_px) if windows else ()
         buckets = tuple(self.planned(windows[0].length, fit) for fit in fits)
-        return Plan(frames, windows, tail, self.time.effective_fps(fps or None), buckets)
+        rows = int(self.runtime["crops"]["count"]) if self.input.is_crops else 1
+        return Plan(frames, windows, tail, self.time.effective_fps(fps or None), buckets, rows)
+
+    def _fits(self, height_px: int, width_px: int) -> tuple[Fit, ...]:
+        if not self.input.is_crops:
+            return buckets_of(height_px, width_px, self.input.heights, self.input.multiple)
+        rows, columns = (int(self.runtime["crops"][name]) for name in ("height_px", "width_px"))
+        if rows > height_px or columns > width_px:
+            raise ValueError(f"frames of {width_px}x{height_px} are smaller than the crops of {columns}x{rows}")
+        return (Fit(rows, columns, height_px, width_px, 0, 0, (0, 0, width_px, height_px)),)
 
     def planned(self, frames: int, fit: Fit) -> PlannedBucket:
         """Shapes, counts and bytes of one window."""

@@ -23,6 +23,7 @@ from reelmill.spans import SpanError, frame_rgb, iter_span, open_media
 from reelmill.storage import Store
 from reelmill.tables import CAPTIONS, CLIPS, SELECTION, SOURCES
 from tests.videos import write_video
+from tokenization.adapters.reference import Reference
 from tokenization.operator import Tokenize
 from tokenization.synthetic import synthetic_windows
 
@@ -80,7 +81,7 @@ def milled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write(root: Path, sources: list[dict[str, Any]], clips: list[dict[str, Any]]) -> None:
-    store, operator = Store(root), Tokenize(heights=(64,), max_frames=5, psnr="all")
+    store, operator = Store(root), Tokenize(tokenizer=Reference(heights=(64,), max_frames=5), psnr="all")
     by_id = {source["source_id"]: source for source in sources}
     rows = [by_id[clip["source_id"]] | clip for clip in clips]
     state = operator.setup()

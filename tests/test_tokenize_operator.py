@@ -17,6 +17,9 @@ from reelmill.tables import SHARD_KEYS
 from reelmill.tokens import shard_schema, unpack
 from tests.videos import write_video
 from tokenization import frames as frames_module
+from tokenization.adapters.pixels import Pixels
+from tokenization.adapters.reference import Reference, ReferenceCodec
+from tokenization.catalog import tokenizer_class
 from tokenization.frames import ClipFrames, iter_windows, next_window
 from tokenization.operator import Tokenize
 from tokenization.synthetic import synthetic_windows
@@ -62,7 +65,7 @@ def run(operator: Tokenize, *rows: dict[str, Any]) -> pa.Table:
 
 @pytest.fixture
 def operator() -> Tokenize:
-    return Tokenize(heights=(64, 128), max_frames=9)
+    return Tokenize(tokenizer=Reference(heights=(64, 128), max_frames=9))
 
 
 def test_rows_are_windows_times_buckets(operator: Tokenize, footage: Path) -> None:
@@ -98,7 +101,9 @@ def test_rows_are_windows_times_buckets(operator: Tokenize, footage: Path) -> No
 def test_tokens_are_those_of_the_exact_frames(operator: Tokenize, footage: Path) -> None:
     row = clip_row(footage, 13, 31)
     first, *_, last = run(operator, row).to_pylist()
-    tokenizer = operator.setup().tokenizer
+    codec = operator.setup().codec
+    assert isinstance(codec, ReferenceCodec)
+    tokenizer = codec.tokenizer
     with open_media(footage) as media:
         exact = np.stack([frame_rgb(f) for f in iter_span(media, row["frame_pts"][0], row["frame_pts"][8] + 1)][:9])
     (stream,) = operator.spec.streams
@@ -110,10 +115,10 @@ def test_tokens_are_those_of_the_exact_frames(operator: Tokenize, footage: Path)
 
 def test_bytes_do_not_depend_on_batch_or_on_other_buckets(footage: Path) -> None:
     rows = [clip_row(footage, 2, 24), clip_row(footage, 30, 45)]
-    both = Tokenize(heights=(64, 128), max_frames=9)
+    both = Tokenize(tokenizer=Reference(heights=(64, 128), max_frames=9))
     together = run(both, *rows)
     apart = pa.concat_tables([run(both, rows[1]), run(both, rows[0])])
-    alone = run(Tokenize(heights=(64,), max_frames=9), *rows)
+    alone = run(Tokenize(tokenizer=Reference(heights=(64,), max_frames=9)), *rows)
     packed = [list(pack_unit(table, both.spec)) for table in (together, apart)]
     assert packed[0] == packed[1]
     names = [f"tokens_pixel_s{k}" for k in range(6)]
@@ -169,7 +174,9 @@ def test_a_still_image_is_one_frame(operator: Tokenize, tmp_path: Path) -> None:
 
 def test_resampled_and_overlapping_windows(footage: Path) -> None:
     row = clip_row(footage, 0, 40)
-    rows = run(Tokenize(heights=(64,), max_frames=5, stride=4, frame_policy=15.0, psnr="none"), row).to_pylist()
+    rows = run(
+        Tokenize(tokenizer=Reference(heights=(64,), max_frames=5, stride=4, frame_policy=15.0), psnr="none"), row
+    ).to_pylist()
     assert [r["frame_pts"] for r in rows] == [row["frame_pts"][2 * i : 2 * i + 10 : 2] for i in (0, 4, 8, 12)]
     assert {r["effective_fps"] for r in rows} == {15.0}
     assert rows[0]["psnr_db"] is None
@@ -182,7 +189,7 @@ def test_windows_can_be_asked_for_in_any_order(footage: Path, monkeypatch: pytes
     real = frames_module._video_windows
     monkeypatch.setattr(frames_module, "_video_windows", lambda clip, first: opened.append(first) or real(clip, first))
     row = clip_row(footage, 0, 20)
-    fits = tuple(b.fit for b in Tokenize(heights=(64,)).plan(row).buckets)
+    fits = tuple(b.fit for b in Tokenize(tokenizer=Reference(heights=(64,))).plan(row).buckets)
     windows = (Window(0, 9), Window(4, 9), Window(11, 9))
     clip = ClipFrames(row["uri"], False, tuple(row["frame_pts"]), row["seek_pts"], windows, fits)
     in_order = [next_window(clip, i)[0] for i in range(3)]
@@ -196,15 +203,62 @@ def test_windows_can_be_asked_for_in_any_order(footage: Path, monkeypatch: pytes
 
 
 def test_configuration_errors() -> None:
-    for options, message in (
-        ({"tokenizer": "magic"}, "must be one of reference"),
-        ({"codebook": "/no/such.npz"}, "does not exist"),
-        ({"heights": ()}, "16 pixels or more"),
-        ({"max_frames": 0}, "no legal window"),
-        ({"psnr": "x"}, "psnr is 'x'"),
+    for make, options, message in (
+        (Reference, {"codebook": "/no/such.npz"}, "does not exist"),
+        (Reference, {"heights": ()}, "16 pixels or more"),
+        (Reference, {"max_frames": 0}, "no legal window"),
+        (Pixels, {"max_frames": 9, "stride": 5}, "may not overlap"),
+        (Pixels, {"count": 0}, "give 8 pixels or more, a count"),
+        (Tokenize, {"tokenizer": "magic"}, "tokenizer is 'magic'"),
+        (Tokenize, {"psnr": "x"}, "psnr is 'x'"),
+        (Tokenize, {"augs": ("vflip",)}, "list some of none, hflip"),
     ):
         with pytest.raises(ValueError, match=message):
-            Tokenize(**options)  # type: ignore[arg-type]
+            make(**options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="did you mean 'pixels'"):
+        tokenizer_class("pixel")
+
+
+def test_crops_are_exact_pixels_of_their_places(footage: Path) -> None:
+    operator = Tokenize(tokenizer=Pixels(height_px=32, width_px=48, count=5, max_frames=4, scales=(1, 2, 9)))
+    row = clip_row(footage, 3, 12)
+    rows = run(operator, row).to_pylist()
+    assert [(r["window_index"], r["aug_id"]) for r in rows] == [(w, f"crop{n}") for w in range(2) for n in range(5)]
+    assert {r["bucket"] for r in rows} == {"4x32x48"}
+    assert [r["crop_kind"] for r in rows[:5]] == ["detail"] * 3 + ["uniform"] * 2
+    assert {r["crop_scale"] for r in rows} <= {1.0, 2.0}, "a crop of scale 9 does not fit"
+    assert 2.0 in {r["crop_scale"] for r in rows}
+    with open_media(footage) as media:
+        exact = np.stack([frame_rgb(f) for f in iter_span(media, row["frame_pts"][0], row["frame_pts"][8])][:8])
+    for r in rows:
+        x, y, w, h = r["crop_box"]
+        scale, first = int(r["crop_scale"]), 4 * r["window_index"]
+        piece = exact[first : first + 4, y : y + h, x : x + w].astype(float)
+        mean = piece.reshape(4, 32, scale, 48, scale, 3).mean(axis=(2, 4))
+        stored = unpack(operator.spec.streams[0], 0, r["tokens_pixel_s0"], r["grid_pixel_s0"])
+        assert np.abs(stored - mean).max() <= 0.5
+    detail = [r["crop_detail"] for r in rows if r["window_index"] == 0]
+    assert detail[:3] == sorted(detail[:3], reverse=True)
+    assert detail[0] >= max(r["crop_detail"] for r in rows[3:5] if r["crop_scale"] == 1.0) * 0.9
+    assert run(operator, row).equals(run(operator, row))
+    small = run(operator, clip_row(footage, 0, 8, width_px=40)).to_pylist()[0]
+    assert "smaller than the crops of 48x32" in small["error"]
+    packed = dict(pack_unit(run(operator, row), operator.spec))
+    assert len(packed) == 1
+
+
+def test_a_window_is_flipped_only_where_no_text_was_seen(footage: Path) -> None:
+    pixels = Pixels(height_px=32, width_px=48, count=1, max_frames=4)
+    operator = Tokenize(tokenizer=pixels, augs=("none", "hflip"))
+    assert "text_area_share_max" in [column.name for column in operator.reads]
+    texts = (0.0, 0.02, None)
+    table = run(operator, *(clip_row(footage, i, i + 5, text_area_share_max=t) for i, t in enumerate(texts)))
+    rows = table.to_pylist()
+    ids = [(r["clip_id"][-1], r["aug_id"]) for r in rows]
+    assert ids == [("0", "crop0"), ("0", "crop0+hflip"), ("1", "crop0"), ("2", "crop0")]
+    (stream,) = operator.spec.streams
+    straight, flipped = (unpack(stream, 0, r["tokens_pixel_s0"], r["grid_pixel_s0"]) for r in rows[:2])
+    np.testing.assert_array_equal(straight, flipped[:, :, ::-1])
 
 
 def test_declared_columns() -> None:

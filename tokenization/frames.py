@@ -7,6 +7,7 @@ a cache, so a fresh child simply opens the file again. At most one window of fra
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ import numpy as np
 from operators.contract import RowError
 from operators.video import media_errors
 from reelmill.geometry import Fit, Window
+from tokenization.crops import Crop, CropRule, cut_window
+
+Cut = list[np.ndarray] | tuple[tuple[Crop, ...], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class ClipFrames:
         seek_pts: pts of a key frame at or before the first.
         windows: pieces of `frame_pts`.
         fits: sizes wanted of each frame.
+        crops: in place of them: crops of the native frame, whose draw follows from `key` and the window's number.
     """
 
     uri: str
@@ -35,20 +40,22 @@ class ClipFrames:
     seek_pts: int | None
     windows: tuple[Window, ...]
     fits: tuple[Fit, ...]
+    crops: CropRule | None = None
+    key: str = ""
 
 
 @dataclass
 class _Cursor:
     clip: ClipFrames
     index: int
-    windows: Iterator[list[np.ndarray]]
+    windows: Iterator[Cut]
 
 
 _cursor: _Cursor | None = None
 
 
-def next_window(clip: ClipFrames, index: int) -> list[np.ndarray]:
-    """Frames uint8 RGB [T, H, W, 3] of window `index`, one array per fit.
+def next_window(clip: ClipFrames, index: int) -> "Cut":
+    """Frames uint8 RGB [T, H, W, 3] of window `index`, one array per fit; or its crops.
 
     Raises:
         RowError: bad_input where the file is at fault, transient where the storage is.
@@ -76,9 +83,12 @@ def close() -> None:
         _cursor = None
 
 
-def iter_windows(clip: ClipFrames, first: int = 0) -> Iterator[list[np.ndarray]]:
+def iter_windows(clip: ClipFrames, first: int = 0) -> Iterator[Any]:
     """The windows from number `first` on. Raises RowError."""
     with media_errors(clip.uri):
+        if clip.crops is not None:
+            yield from _crop_windows(clip, clip.crops, first)
+            return
         yield from _image_window(clip) if clip.is_image else _video_windows(clip, first)
 
 
@@ -88,6 +98,20 @@ def _image_window(clip: ClipFrames) -> Iterator[list[np.ndarray]]:
     (window,) = clip.windows
     sized = (read_image(clip.uri, (fit.scaled_height_px, fit.scaled_width_px)) for fit in clip.fits)
     yield [np.stack([_cut(image, fit)] * window.length) for image, fit in zip(sized, clip.fits, strict=True)]
+
+
+def _crop_windows(clip: ClipFrames, rule: CropRule, first: int) -> Iterator[tuple[tuple[Crop, ...], np.ndarray]]:
+    from reelmill.spans import frame_rgb, iter_frames, open_media, read_image
+
+    if clip.is_image:
+        yield cut_window([read_image(clip.uri)], 1, rule, f"{clip.key}/0")
+        return
+    windows = clip.windows[first:]
+    positions = [p for window in windows for p in range(window.start, window.start + window.length)]
+    with open_media(clip.uri) as media:
+        frames = map(frame_rgb, iter_frames(media, [clip.frame_pts[p] for p in positions], clip.seek_pts))
+        for number, window in enumerate(windows, first):
+            yield cut_window(islice(frames, window.length), window.length, rule, f"{clip.key}/{number}")
 
 
 def _video_windows(clip: ClipFrames, first: int) -> Iterator[list[np.ndarray]]:

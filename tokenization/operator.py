@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokenize operator: kept clips to token rows, one per window and size bucket."""
+"""The tokenize operator: kept clips to token rows, one per window, size bucket (or crop) and augmentation."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,21 +10,27 @@ import pyarrow as pa
 
 from operators.contract import Operator, Resources, RowError
 from operators.decode_child import DecodeChild
+from operators.text import Text
 from reelmill.column import Column, arrow_schema
-from reelmill.residual import ResidualCodebook
+from reelmill.mirror import FLIP
 from reelmill.tables import CLIPS, ERROR, ERROR_KIND, SOURCES
-from reelmill.tokens import Plan, PlannedBucket, TimeRule, TokenizerSpec, pack, shard_columns
+from reelmill.tokens import Plan, PlannedBucket, TokenizerSpec, pack, shard_columns
+from tokenization.adapters.reference import Reference
+from tokenization.contract import Codec, Tokenizer
+from tokenization.crops import Crop
 from tokenization.frames import ClipFrames
-from tokenization.reference import ReferenceTokenizer, codebook_file, reference_spec
 
-TOKENIZERS = ("reference",)
 PSNR = ("first", "all", "none")
+AUGMENTATIONS = ("none", FLIP)
 
 DECODED_S = Column("decoded_s", pa.float64(), "media seconds decoded for the clip; 0 in all rows but its first")
 
 
 def _named(columns: tuple[Column, ...], *names: str) -> tuple[Column, ...]:
     return tuple(column for column in columns if column.name in names)
+
+
+TEXT_SEEN = _named(Text.writes, "text_area_share_max")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,60 +42,52 @@ class Tokenize(Operator):
     gives one row with its error.
 
     Args:
-        tokenizer: `reference` (fitted, weight-free).
-        codebook: file made by `fit-tokenizer`; null: the shipped one.
-        heights: sizes of the short side to encode at, as in 720p, never above the clip's own; a clip smaller than all
-            of them is encoded at the next smaller standard size.
-        max_frames: longest window; 1 + 4 n frames are legal for the reference tokenizer.
-        stride: frames between the starts of two windows; null: no frame comes twice.
-        frame_policy: `native`, or frames per second to resample to by the nearest time stamp.
+        tokenizer: what encodes (`tokenization.catalog`); its settings are the other keys of the recipe's item.
         psnr: of which windows to record the PSNR per scale: the `first` of each clip and bucket, `all`, `none`.
+        augs: what is encoded of each window: `none` (as it is), `hflip`. No window is flipped unless the operator
+            `text` looked at its clip and saw no text, which would be mirrored.
         memory_limit_gb, time_limit_s: of the decode child: private memory, and seconds per window.
 
     Raises:
-        ValueError: an unknown tokenizer, a codebook that does not exist or is none, an illegal window.
+        ValueError: a value that is none of these.
     """
 
     name: ClassVar[str] = "tokenize"
-    reads: ClassVar[tuple[Column, ...]] = (
-        *_named(CLIPS, "clip_id", "source_id", "frame_pts", "seek_pts", "time_base_num", "time_base_den", "fps"),
-        *_named(SOURCES, "uri", "media", "width_px", "height_px"),
-    )
-    resources: ClassVar[Resources] = Resources(num_cpus=1.0, memory_gb=3.0)
-    exact: ClassVar[bool] = True
     expands: ClassVar[bool] = True
 
-    tokenizer: str = "reference"
-    codebook: str | None = None
-    heights: tuple[int, ...] = (360, 720)
-    max_frames: int = 17
-    stride: int | None = None
-    frame_policy: str | float = "native"
+    tokenizer: Any = field(default_factory=Reference)
     psnr: str = "first"
+    augs: tuple[str, ...] = ("none",)
     memory_limit_gb: float = 4.0
     time_limit_s: float = 300.0
 
     def __post_init__(self) -> None:
-        if self.tokenizer not in TOKENIZERS:
-            raise ValueError(f"tokenizer is {self.tokenizer!r}; it must be one of {', '.join(TOKENIZERS)}")
+        if not isinstance(self.tokenizer, Tokenizer):
+            raise ValueError(f"tokenizer is {self.tokenizer!r}; build one by `tokenization.catalog.tokenizer_class`")
         if self.psnr not in PSNR:
             raise ValueError(f"psnr is {self.psnr!r}; it must be one of {', '.join(PSNR)}")
-        if not self.heights or min(self.heights) < 16:
-            raise ValueError(f"heights is {self.heights}; give sizes of 16 pixels or more")
-        codebook_file(self.codebook)
-        self._time()
+        if not self.augs or set(self.augs) - set(AUGMENTATIONS) or len(set(self.augs)) < len(self.augs):
+            raise ValueError(f"augs is {list(self.augs)}; list some of {', '.join(AUGMENTATIONS)}, each once")
 
-    def _time(self) -> TimeRule:
-        policy = self.frame_policy if isinstance(self.frame_policy, str) else float(self.frame_policy)
-        return TimeRule(unit=4, head=1, max_frames=self.max_frames, stride=self.stride, frame_policy=policy)
+    @property
+    def reads(self) -> tuple[Column, ...]:  # type: ignore[override]
+        return (
+            *_named(CLIPS, "clip_id", "source_id", "frame_pts", "seek_pts", "time_base_num", "time_base_den", "fps"),
+            *_named(SOURCES, "uri", "media", "width_px", "height_px"),
+            *(TEXT_SEEN if FLIP in self.augs else ()),
+        )
 
-    @cached_property
-    def _codebook(self) -> ResidualCodebook:
-        return ResidualCodebook.from_bytes(codebook_file(self.codebook).read_bytes())
+    @property
+    def exact(self) -> bool:  # type: ignore[override]
+        return self.tokenizer.exact
 
-    @cached_property
+    @property
+    def resources(self) -> Resources:  # type: ignore[override]
+        return self.tokenizer.resources
+
+    @property
     def spec(self) -> TokenizerSpec:
-        return reference_spec(self._codebook, self._time(), tuple(self.heights))
+        return self.tokenizer.spec
 
     @property
     def writes(self) -> tuple[Column, ...]:
@@ -97,7 +95,7 @@ class Tokenize(Operator):
 
     def files_to_ship(self) -> dict[str, bytes]:
         """Files that belong beside the shards: what decodes them."""
-        return {"codebook.npz": codebook_file(self.codebook).read_bytes()}
+        return self.tokenizer.files_to_ship()
 
     def plan(self, row: dict[str, Any]) -> Plan:
         """What a row's clip will give. Raises ValueError if the frame is too small."""
@@ -107,7 +105,7 @@ class Tokenize(Operator):
         return self.spec.plan_times(times_s, row["height_px"], row["width_px"], fps)
 
     def setup(self) -> "_State":
-        return _State(ReferenceTokenizer(self._codebook, self._time()), DecodeChild(self.memory_limit_gb))
+        return _State(self.tokenizer.load(), DecodeChild(self.memory_limit_gb))
 
     def close(self, state: "_State") -> None:
         state.child.close()
@@ -128,33 +126,38 @@ class Tokenize(Operator):
         rows = []
         for index in range(len(job.plan.windows)):
             arguments = {"clip": job.frames, "index": index}
-            sized = state.child.call("tokenization.frames:next_window", arguments, self.time_limit_s)
-            for bucket, frames_THWC in zip(job.plan.buckets, sized, strict=True):
-                rows.append(job.keys(index, bucket) | self._payload(state.tokenizer, index, bucket, frames_THWC))
+            cut = state.child.call("tokenization.frames:next_window", arguments, self.time_limit_s)
+            for keys, bucket, frames_THWC in job.pieces(index, cut):
+                for aug in self._augs(row):
+                    seen = frames_THWC if aug == "none" else np.ascontiguousarray(frames_THWC[:, :, ::-1])
+                    aug_id = "+".join([part for part in (keys["aug_id"], aug) if part != "none"]) or "none"
+                    rows.append({**keys, "aug_id": aug_id} | self._payload(state.codec, index, bucket, seen))
         rows[0]["decoded_s"] = job.decoded_s
         return rows
 
-    def _payload(
-        self, tokenizer: ReferenceTokenizer, index: int, bucket: PlannedBucket, frames_THWC: np.ndarray
-    ) -> dict[str, Any]:
+    def _augs(self, row: dict[str, Any]) -> list[str]:
+        """A flip only where text was looked for and none was seen."""
+        return [aug for aug in self.augs if aug != FLIP or row[TEXT_SEEN[0].name] == 0]
+
+    def _payload(self, codec: Codec, index: int, bucket: PlannedBucket, frames_THWC: np.ndarray) -> dict[str, Any]:
         """Token columns, grids and PSNR of one window."""
-        ids = tokenizer.encode(frames_THWC)
-        (stream,) = self.spec.streams
+        payload = codec.encode(frames_THWC)
         out: dict[str, Any] = {"psnr_db": None}
-        for scale, ids_thw in enumerate(ids):
+        for stream, scale in self.spec.columns():
             column = stream.column(scale)
-            shape = (*ids_thw.shape, 1)
-            assert shape == bucket.shapes[column], f"{column}: planned {bucket.shapes[column]}, encoded {shape}"
-            out[column] = pack(stream, scale, ids_thw)
-            out[f"grid_{column.split('_', 1)[1]}"] = list(shape)
-        if self.psnr == "all" or (self.psnr == "first" and index == 0):
-            out["psnr_db"] = tokenizer.psnr_per_scale(frames_THWC, ids)
+            grid = stream.grid_of(payload[column])
+            assert grid == bucket.shapes[column], f"{column}: planned {bucket.shapes[column]}, encoded {grid}"
+            out[column] = pack(stream, scale, payload[column])
+            out[f"grid_{column.split('_', 1)[1]}"] = list(grid)
+        is_wanted = self.psnr == "all" or (self.psnr == "first" and index == 0)
+        if is_wanted and self.spec.decode.get("kind") != "identity":
+            out["psnr_db"] = codec.psnr_per_scale(frames_THWC, payload)
         return out
 
 
 @dataclass(frozen=True)
 class _State:
-    tokenizer: ReferenceTokenizer
+    codec: Codec
     child: DecodeChild
 
 
@@ -179,7 +182,9 @@ class _ClipJob:
         pts = tuple(row["frame_pts"][i] for i in plan.frames)
         fits = tuple(bucket.fit for bucket in plan.buckets)
         is_image = row["media"] == "image"
-        return _ClipJob(row, plan, pts, ClipFrames(row["uri"], is_image, pts, row["seek_pts"], plan.windows, fits))
+        crops = getattr(operator.tokenizer, "rule", None) if operator.spec.input.is_crops else None
+        place = (row["uri"], is_image, pts, row["seek_pts"], plan.windows, fits)
+        return _ClipJob(row, plan, pts, ClipFrames(*place, crops=crops, key=row["clip_id"]))
 
     @property
     def decoded_s(self) -> float:
@@ -190,6 +195,17 @@ class _ClipJob:
         first_pts = self.row["seek_pts"] if self.row["seek_pts"] is not None else self.row["frame_pts"][0]
         ticks = self.pts[last] - first_pts
         return ticks * self.row["time_base_num"] / self.row["time_base_den"] + 1 / (self.row["fps"] or 1.0)
+
+    def pieces(self, index: int, cut: Any) -> Iterator[tuple[dict[str, Any], PlannedBucket, np.ndarray]]:
+        """(keys, bucket, frames) of each size or crop of a window, as the decode child gave them."""
+        rule = self.frames.crops
+        if rule is None:
+            for bucket, frames_THWC in zip(self.plan.buckets, cut, strict=True):
+                yield self.keys(index, bucket), bucket, frames_THWC
+            return
+        (bucket,) = self.plan.buckets
+        for number, (crop, frames_THWC) in enumerate(zip(*cut, strict=True)):
+            yield self.keys(index, bucket) | _crop_keys(number, crop, bucket, rule.seed), bucket, frames_THWC
 
     def keys(self, index: int, bucket: PlannedBucket) -> dict[str, Any]:
         """The columns of SHARD_KEYS but `psnr_db`."""
@@ -211,3 +227,14 @@ class _ClipJob:
             "num_tail_frames_unused": self.plan.num_tail_unused,
             "decoded_s": 0.0,
         }
+
+
+def _crop_keys(number: int, crop: Crop, bucket: PlannedBucket, seed: int) -> dict[str, Any]:
+    return {
+        "aug_id": f"crop{number}",
+        "crop_box": [crop.left, crop.top, bucket.in_w * crop.scale, bucket.in_h * crop.scale],
+        "crop_scale": float(crop.scale),
+        "crop_kind": crop.kind,
+        "crop_detail": crop.detail,
+        "crop_seed": seed,
+    }

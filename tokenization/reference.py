@@ -27,6 +27,7 @@ from reelmill.residual import (
     upsample,
 )
 from reelmill.tokens import InputRule, Scale, Stream, TimeRule, TokenizerSpec
+from tokenization.contract import squared_error
 
 SHIPPED = Path(__file__).parent / "codebooks" / "reference.npz"
 STREAM = "pixel"
@@ -160,13 +161,6 @@ def patches_of(frames_THWC: np.ndarray) -> np.ndarray:
     tiles = frames_THWC.reshape(t, h, PATCH_H, w, PATCH_W, 3).transpose(1, 3, 0, 2, 4, 5)
     centred = np.bitwise_xor(tiles, np.uint8(0x80), order="C").view(np.int8)
     return centred.reshape(h * w, -1).astype(FLOAT)
-
-
-def squared_error(a: np.ndarray, b: np.ndarray) -> int:
-    """Sum of squared differences of two uint8 arrays."""
-    distance = np.maximum(a, b) - np.minimum(a, b)
-    counts = np.bincount(distance.ravel(), minlength=256).astype(np.int64)
-    return int(counts @ (np.arange(256, dtype=np.int64) ** 2))
 
 
 def nearest(values_NC: np.ndarray, codes_CK: np.ndarray, half_norms_K: np.ndarray) -> np.ndarray:
