@@ -61,7 +61,8 @@ class Banding(Meter):
             cells = cells_of(view) * factor
             if min(cells.shape) < 2 * WINDOW:
                 return None, None
-            return tuple(band_share(cells, least) for least in (STEP_CODES, STRONG_CODES))  # type: ignore[return-value]
+            weak, strong = band_shares(cells, (STEP_CODES, STRONG_CODES))
+            return weak, strong
 
         return update
 
@@ -78,17 +79,21 @@ def cells_of(luma_HW: np.ndarray) -> np.ndarray:
     return cv2.resize(rows[:, : width * k], (width, rows.shape[0]), interpolation=cv2.INTER_AREA)
 
 
-def band_share(cells_HW: np.ndarray, least_codes: float) -> float:
-    """Share of the cells with enough contour and enough flat neighbours around them."""
+def band_shares(cells_HW: np.ndarray, least_codes: tuple[float, ...]) -> list[float]:
+    """For each least step the share of the cells with enough contour and enough flat neighbours around them."""
     import cv2
 
-    contour = _contours(cells_HW, least_codes) | _contours(cells_HW.T, least_codes).T
+    step_HW = np.maximum(_contours(cells_HW), _contours(np.ascontiguousarray(cells_HW.T)).T)
+    if not step_HW.max() >= min(least_codes):
+        return [0.0] * len(least_codes)
     window = (WINDOW, WINDOW)
-    around = cv2.boxFilter(contour.astype(np.float32), -1, window, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    if around.max() < MIN_CONTOUR - 0.5:
-        return 0.0
-    flat = cv2.boxFilter(_flat(cells_HW).astype(np.float32), -1, window)
-    return float(((around >= MIN_CONTOUR - 0.5) & (flat >= MIN_FLAT_SHARE)).mean())
+    is_flat_HW = cv2.boxFilter(_flat(cells_HW).astype(np.float32), -1, window) >= MIN_FLAT_SHARE
+    shares = []
+    for least in least_codes:
+        contour_HW = (step_HW >= least).astype(np.float32)
+        around_HW = cv2.boxFilter(contour_HW, -1, window, normalize=False, borderType=cv2.BORDER_CONSTANT)
+        shares.append(float(((around_HW >= MIN_CONTOUR - 0.5) & is_flat_HW).mean()))
+    return shares
 
 
 def _flat(cells_HW: np.ndarray) -> np.ndarray:
@@ -98,11 +103,11 @@ def _flat(cells_HW: np.ndarray) -> np.ndarray:
     return flat
 
 
-def _contours(cells_HW: np.ndarray, least_codes: float) -> np.ndarray:
-    """Where the value steps along the rows, two flat cells before and after; the step may take two cells."""
+def _contours(cells_HW: np.ndarray) -> np.ndarray:
+    """Size of the step along the rows, two flat cells before and after; 0 where there is none. It may take two cells."""
     is_flat = np.abs(cells_HW[:, 1:] - cells_HW[:, :-1]) <= FLAT_CODES
     pair = is_flat[:, 1:] & is_flat[:, :-1]  # cells i, i+1, i+2 are level
     step = np.abs(cells_HW[:, 4:-2] - cells_HW[:, 2:-4])
-    found = np.zeros(cells_HW.shape, bool)
-    found[:, 3:-3] = (step >= least_codes) & (step <= EDGE_CODES) & pair[:, :-4] & pair[:, 4:]
+    found = np.zeros(cells_HW.shape, np.float32)
+    found[:, 3:-3] = step * ((step <= EDGE_CODES) & pair[:, :-4] & pair[:, 4:])
     return found

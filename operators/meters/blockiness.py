@@ -2,6 +2,7 @@
 """Edges of coding blocks: steps that come back at every eighth pixel, or at a larger distance in enlarged footage."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -68,19 +69,26 @@ def step_profiles(luma_HW: np.ndarray, bit_depth: int) -> tuple[np.ndarray, np.n
     columns = strip_starts(width, STRIPS, min(STRIP_LINES, width))
     lying = eight_bit(np.concatenate([luma_HW[s : s + STRIP_LINES] for s in rows]), bit_depth)
     standing = eight_bit(np.concatenate([luma_HW[:, s : s + STRIP_LINES] for s in columns], axis=1), bit_depth)
-    return _steps(lying[:, :-1], lying[:, 1:]).mean(0), _steps(standing[:-1], standing[1:]).mean(1)
+    return _mean_steps(lying[:, :-1], lying[:, 1:], 0), _mean_steps(standing[:-1], standing[1:], 1)
 
 
-def _steps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _mean_steps(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
     import cv2
 
-    return np.minimum(cv2.absdiff(a, b), STEP_LIMIT).reshape(a.shape)
+    limited = cv2.min(cv2.absdiff(a, b), STEP_LIMIT)  # type: ignore[call-overload]
+    return cv2.reduce(limited, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() / a.shape[axis]
 
 
 def grid_ratio(profile: np.ndarray, period_px: float) -> float:
     """Mean step on the phase with the largest one over the median phase; 1 if nothing differs at all."""
-    phase = (np.arange(len(profile)) % period_px).astype(np.int64)
-    counts = np.bincount(phase)
+    phase, counts = _phases(len(profile), period_px)
     means = np.bincount(phase, weights=profile) / counts
     base = float(np.median(means))
     return float(means.max()) / base if base > 0.02 else 1.0
+
+
+@lru_cache(maxsize=64)
+def _phases(length: int, period_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """The phase of each place, and how many places each phase has. Treat both as read-only."""
+    phase = (np.arange(length) % period_px).astype(np.int64)
+    return phase, np.bincount(phase)

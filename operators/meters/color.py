@@ -2,6 +2,7 @@
 """Tones and colours of the picture."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -74,7 +75,20 @@ def _percentiles(luma: np.ndarray) -> list[float]:
 
 def _chroma(cb: np.ndarray, cr: np.ndarray) -> tuple[float, float]:
     """Mean radius and the smaller principal standard deviation of (Cb, Cr), 1 = 128 levels."""
-    points_2N = np.stack([cb.ravel(), cr.ravel()]).astype(np.float32) / 128 - 1
-    radius = float(np.sqrt((points_2N**2).sum(axis=0)).mean(dtype=np.float64))
-    smallest = float(np.linalg.eigvalsh(np.cov(points_2N.astype(np.float64)))[0])
-    return radius, max(smallest, 0.0) ** 0.5
+    import cv2
+
+    counts_BR = cv2.calcHist([cb, cr], [0, 1], None, [256, 256], [0, 256, 0, 256])
+    axis, radius_BR = _chroma_plane()
+    num, of_b, of_r = cb.size, counts_BR.sum(axis=1, dtype=np.float64), counts_BR.sum(axis=0, dtype=np.float64)
+    b, r = axis - of_b @ axis / num, axis - of_r @ axis / num
+    across = b @ (counts_BR @ r)
+    covariance = np.array([[of_b @ b**2, across], [across, of_r @ r**2]]) / max(num - 1, 1)
+    smallest = float(np.linalg.eigvalsh(covariance)[0])
+    return float(np.vdot(counts_BR, radius_BR)) / num, max(smallest, 0.0) ** 0.5
+
+
+@cache
+def _chroma_plane() -> tuple[np.ndarray, np.ndarray]:
+    """float64 [256] Cb or Cr of each code, and float32 [256, 256] the distance from grey; 1 = 128 levels."""
+    axis = np.arange(256) / 128 - 1
+    return axis, np.hypot(axis[:, None], axis).astype(np.float32)

@@ -97,9 +97,12 @@ def _second_difference(array: np.ndarray, axis: int) -> np.ndarray:
 
 def _block_means(array_NHW: np.ndarray, px: int) -> np.ndarray:
     """Means of px x px blocks, what is left over at the right and below dropped."""
+    import cv2
+
     n, height, width = array_NHW.shape
     rows, columns = height // px, width // px
-    return array_NHW[:, : rows * px, : columns * px].reshape(n, rows, px, columns, px).mean((2, 4))
+    below = array_NHW[:, : rows * px, : columns * px].reshape(n * rows * px, columns * px)
+    return cv2.resize(below, (columns, n * rows), interpolation=cv2.INTER_AREA).reshape(n, rows, columns)
 
 
 def _binned(array_NHW: np.ndarray, factor: int) -> np.ndarray:
