@@ -190,7 +190,7 @@ def _choose(half_HW: np.ndarray, rows: int, columns: int, factor: float, black: 
 
 
 def _sums(values_HW: np.ndarray, parts: int) -> np.ndarray:
-    """float32 [parts, W]: sums over equal parts of the rows, a row on a border in shares. INTER_AREA takes ten times."""
+    """float32 [parts, W]: sums over equal parts of the rows, rows on a border in shares, as INTER_AREA; much faster."""
     size = len(values_HW) / parts
     first = np.arange(parts) * size
     row, num_whole = first.astype(int), int(size)  # rows 1 to num_whole - 1 of a part lie in it wholly
