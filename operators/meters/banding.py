@@ -104,7 +104,7 @@ def _flat(cells_HW: np.ndarray) -> np.ndarray:
 
 
 def _contours(cells_HW: np.ndarray) -> np.ndarray:
-    """Size of the step along the rows, two flat cells before and after, 0 where there is none; it may take two cells."""
+    """Size of the step along the rows between two flat cells before and after; 0: none. It may take two cells."""
     is_flat = np.abs(cells_HW[:, 1:] - cells_HW[:, :-1]) <= FLAT_CODES
     pair = is_flat[:, 1:] & is_flat[:, :-1]  # cells i, i+1, i+2 are level
     step = np.abs(cells_HW[:, 4:-2] - cells_HW[:, 2:-4])
