@@ -32,6 +32,7 @@ METERS: dict[str, str] = {
 }
 OPERATORS: dict[str, str] = {
     "embedding": "operators.embedding:Embedding",
+    "end_similarity": "operators.ends:EndSimilarity",
     "text": "operators.text:Text",
 }
 

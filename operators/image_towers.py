@@ -70,7 +70,7 @@ def open_clip_tower(model: str, weights: str | None, device: str) -> ImageTower:
             model, pretrained=weights, precision="fp32", weights_only=True
         )
     except RuntimeError as error:
-        raise ValueError(f"embedding: the weights of {model!r} do not load: {error}") from error
+        raise ValueError(f"image model: the weights of {model!r} do not load: {error}") from error
     network, preprocess = loaded
     network.eval().to(device)
     size = network.visual.preprocess_cfg["size"]
@@ -86,20 +86,20 @@ def _open_clip_files(model: str, weights: str | None) -> list[Path]:
     if model.startswith(LOCAL_DIR):
         folder = Path(model.removeprefix(LOCAL_DIR))
         if weights is not None:
-            raise ValueError(f"embedding: weights is {weights!r}, but {model!r} holds its own; leave weights out")
+            raise ValueError(f"image model: weights is {weights!r}, but {model!r} holds its own; leave weights out")
         if not (folder / "open_clip_config.json").is_file():
             hint = _how_to_fetch("ORG/NAME", str(folder))
-            raise FileNotFoundError(f"embedding: there is no open_clip_config.json in {folder}; {hint}")
+            raise FileNotFoundError(f"image model: there is no open_clip_config.json in {folder}; {hint}")
         if not any(path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir()):
-            raise FileNotFoundError(f"embedding: {folder} has a configuration but no weights")
+            raise FileNotFoundError(f"image model: {folder} has a configuration but no weights")
         return _files_of(folder)
     if ":" in model:
         hint = _how_to_fetch(model.partition(":")[2], "DIR")
-        raise ValueError(f"embedding: model is {model!r}, which would be downloaded by every worker; {hint}")
+        raise ValueError(f"image model: model is {model!r}, which would be downloaded by every worker; {hint}")
     if weights is None:
-        raise ValueError(f"embedding: {model!r} names an architecture of open_clip; give `weights`, a checkpoint file")
+        raise ValueError(f"image model: {model!r} names an architecture of open_clip; give `weights`, a checkpoint file")
     if not Path(weights).is_file():
-        raise FileNotFoundError(f"embedding: weights is {weights!r}, and there is no such file on this machine")
+        raise FileNotFoundError(f"image model: weights is {weights!r}, and there is no such file on this machine")
     return [Path(weights)]
 
 
@@ -155,15 +155,15 @@ def _snapshot(model: str, revision: str | None) -> Path:
 
     if Path(model).is_dir():
         if revision is not None:
-            raise ValueError(f"embedding: revision is {revision!r}, but {model!r} is a folder; leave revision out")
+            raise ValueError(f"image model: revision is {revision!r}, but {model!r} is a folder; leave revision out")
         return Path(model)
     if revision is None:
-        raise FileNotFoundError(f"embedding: there is no folder {model!r}; of a hub id, give the revision too")
+        raise FileNotFoundError(f"image model: there is no folder {model!r}; of a hub id, give the revision too")
     try:
         return Path(snapshot_download(model, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError as error:
         raise FileNotFoundError(
-            f"embedding: {model!r} at revision {revision} is not on this machine; fetch it with "
+            f"image model: {model!r} at revision {revision} is not on this machine; fetch it with "
             f"`hf download {model} --revision {revision}`"
         ) from error
 
@@ -196,7 +196,7 @@ def _vision_model(folder: Path) -> tuple[Any, str]:
     )
     missing = sorted(loaded["missing_keys"])
     if missing:
-        raise ValueError(f"embedding: {folder} lacks {len(missing)} weights of its {kind} model: {missing[:3]} ...")
+        raise ValueError(f"image model: {folder} lacks {len(missing)} weights of its {kind} model: {missing[:3]} ...")
     return network, output
 
 

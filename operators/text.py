@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from operators.contract import Operator, Resources, RowError
 from operators.decode_child import DecodeChild
-from operators.embedding import spread
+from operators.image_model import spread
 from operators.text_places import OVERLAY, SCENE, STATIC, Look, Picture, kinds, same_place
 from operators.text_reader import MIN_PX, Line, TextReader
 from reelmill.column import Column

@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from operators.embedding import Embedding, decode_size, spread
+from operators.embedding import Embedding
+from operators.ends import EndSimilarity
+from operators.image_model import ImageModel, decode_size, spread
 from operators.image_towers import files_hash
 from operators.video import read_frames
 from tests.videos import texture, write_video
@@ -154,7 +156,7 @@ CHECKPOINTS = {
 }
 
 
-def _run(operator: Embedding, table: pa.Table) -> pa.Table:
+def _run(operator: ImageModel, table: pa.Table) -> pa.Table:
     state = operator.setup()
     try:
         return operator.process(state, table)
@@ -334,3 +336,53 @@ def test_frames_are_never_enlarged_and_shown_in_square_pixels():
     assert decode_size(2160, 3840, 1.0, 224) == (398, 224)
     assert decode_size(160, 96, 1.0, 224) == (96, 160)
     assert decode_size(720, 576, 16 / 15, 224) == (224, 299)
+
+
+@pytest.fixture(scope="module")
+def ending_clips(clips, tmp_path_factory) -> pa.Table:
+    """One scene throughout; a dissolve into another; three frames; one frame; no video."""
+    folder = tmp_path_factory.mktemp("ends")
+    scene = texture(20, 96, 160, seed=1, speed_px=1.0)
+    other = np.array([40, 90, 200]) + texture(20, 96, 160, seed=2) // 8  # random weights tell colours apart, not things
+    weight_T111 = np.clip((np.arange(20) - 6) / 8, 0, 1)[:, None, None, None]
+    films = {"scene": scene, "dissolve": np.rint(scene + (other - scene.astype(float)) * weight_T111).astype(np.uint8)}
+    rows = []
+    for name, frames_THWC in films.items():
+        write_video(folder / f"{name}.mp4", frames_THWC, fps=10)
+        rows.append({**clips.to_pylist()[0], "clip_id": name, "uri": str(folder / f"{name}.mp4")})
+    rows += [{**rows[1], "clip_id": f"{num} frames", "frame_pts": rows[1]["frame_pts"][:num]} for num in (3, 1)]
+    (folder / "broken.mp4").write_bytes(b"no video")
+    rows.append({**rows[0], "clip_id": "broken", "uri": str(folder / "broken.mp4")})
+    return pa.Table.from_pylist(rows, schema=clips.schema)
+
+
+def test_ends_are_compared_by_the_librarys_own_features(ending_clips, tmp_path):
+    import torch
+
+    torch.manual_seed(0)
+    folder = _dinov2_folder(tmp_path)
+    table = _run(EndSimilarity(backend="transformers", model=str(folder)), ending_clips)
+    for row, got in zip(ending_clips.to_pylist()[:2], table["end_similarity"].to_pylist(), strict=False):
+        frames_THWC = read_frames(row["uri"], row["frame_pts"], None, size=(SIZE, round(160 * SIZE / 96)))
+        with torch.no_grad():
+            features_TD = torch.nn.functional.normalize(_library_embedding("dinov2", folder, frames_THWC), dim=-1)
+        wanted = torch.nn.functional.cosine_similarity(features_TD[:5].mean(0), features_TD[-5:].mean(0), dim=0)
+        assert got == pytest.approx(float(wanted), abs=1e-4)
+    assert table["error_kind"].to_pylist() == [None, None, None, None, "bad_input"]
+    assert set(table["end_similarity_model"].to_pylist()[:4]) == {f"transformers:{folder}"}
+    assert set(table["end_similarity_weights_hash"].to_pylist()[:4]) == {files_hash(folder.iterdir())}
+
+
+def test_a_dissolve_ends_elsewhere_and_one_frame_has_no_ends(ending_clips, open_clip_folder):
+    operator = EndSimilarity(backend="open_clip", model=f"local-dir:{open_clip_folder}")
+    scene, dissolve, three, one, broken = _run(operator, ending_clips)["end_similarity"].to_pylist()
+    assert dissolve < scene - 0.01
+    assert dissolve < three <= 1
+    assert one is broken is None
+
+
+def test_ends_are_the_first_and_the_last_frames():
+    operator = EndSimilarity(backend="open_clip", model="m", num_frames=2)
+    assert [operator.frames_of(list(range(num))) for num in (1, 2, 3, 9)] == [[], [0, 1], [0, 2], [0, 1, 7, 8]]
+    with pytest.raises(ValueError, match="end_similarity: num_frames is 0"):
+        EndSimilarity(backend="open_clip", model="m", num_frames=0)
