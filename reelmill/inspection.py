@@ -27,7 +27,10 @@ META = (
     ("end_time", pa.float64()),
     ("duration", pa.float64()),
 )
-"""UltraVideo's released columns that are facts; its model scores are other measures than ours and are not imitated."""
+"""UltraVideo's released columns that are facts."""
+MODEL_SCORES = ("vtss_score", "motion_score", "video_clip_score")
+"""Its released scores: Koala-36M's VTSS, mean RAFT flow, VideoCLIP-XL-v2 of clip and summary. Null where the data set has
+no column of that name: our other measures of motion have other scales and keep their own names."""
 
 
 def info_lines(view: View) -> list[str]:
@@ -64,7 +67,7 @@ def verify_view(view: View) -> list[str]:
 
 
 def export_rows(view: View, out: Path) -> int:
-    """Writes one row per kept clip: UltraVideo's columns, the ten texts, tier, split, all scores; returns the count."""
+    """Writes one row per kept clip: UltraVideo's 24 columns, then tier, split, all other scores; returns the count."""
     tables = [_export_unit(view, unit) for unit in view.units("clips")]
     table = pa.concat_tables(tables, promote_options="permissive")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -122,11 +125,14 @@ def _export_unit(view: View, unit: int) -> pa.Table:
     scores = [name for name in _score_names(view, unit) if name not in names]
     table = view.attributes(unit, [*names, *scores], [("tier", "in", ["train", "condition_only"])])
     columns: dict[str, Any] = _meta(table)
+    for name in MODEL_SCORES:
+        columns[name] = table.column(name) if name in scores else pa.nulls(table.num_rows, pa.float64())
     texts = _texts(view, unit)
     rows = rows_of(table.column("clip_id"), texts.column("clip_id"))
     for name in CAPTION_TEXTS:
         columns[name] = texts.column(name).take(rows)
-    return pa.table(columns | {name: table.column(name) for name in ("tier", "split", "source_id", *scores)})
+    ours = (name for name in ("tier", "split", "source_id", *scores) if name not in MODEL_SCORES)
+    return pa.table(columns | {name: table.column(name) for name in ours})
 
 
 def _meta(table: pa.Table) -> dict[str, Any]:

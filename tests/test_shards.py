@@ -442,7 +442,7 @@ def test_export_has_ultravideos_columns(root: str, tmp_path: Path) -> None:
 
     assert main(["export", root, str(tmp_path / "all.parquet")]) == 0
     table = pq.read_table(tmp_path / "all.parquet")
-    assert table.schema.names[:11] == [
+    assert table.schema.names[:24] == [
         "clip_id",
         "url",
         "frame_width",
@@ -454,8 +454,22 @@ def test_export_has_ultravideos_columns(root: str, tmp_path: Path) -> None:
         "start_time",
         "end_time",
         "duration",
+        "vtss_score",
+        "motion_score",
+        "video_clip_score",
+        "Brief Description",
+        "Detailed Description",
+        "Background",
+        "Theme Description",
+        "Style",
+        "Shot Type",
+        "Camera Movement",
+        "Lighting",
+        "Video Atmosphere",
+        "Summarized Description",
     ]
-    assert table.schema.names[11] == "Brief Description"
+    assert table["vtss_score"].null_count == table.num_rows, "the data set has no such score"
+    assert set(table["video_clip_score"].to_pylist()) == {0.25}
     assert "motion_speed" in table.schema.names
     kept = [r for u in range(2) for r in selection_rows(clip_rows(u, 4, 3)) if r["clip_id"] and r["tier"] != "reject"]
     assert sorted(table["clip_id"].to_pylist()) == sorted(r["clip_id"] for r in kept)

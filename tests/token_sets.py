@@ -133,6 +133,7 @@ def score_table(clips: list[dict[str, Any]]) -> pa.Table:
             "source_id": [clip["source_id"] for clip in clips],
             "motion_speed": pa.array([i / len(clips) for i in range(len(clips))], pa.float32()),
             "topic": ["nature" if i % 3 else "city" for i in range(len(clips))],
+            "video_clip_score": pa.array([0.25] * len(clips), pa.float64()),
         }
     )
 
