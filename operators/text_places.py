@@ -23,7 +23,7 @@ STAYS, CHANGES = 0.6, 0.4  # ours: cosine of the gradients; unrelated pictures g
 EDGE_LEVEL = 2.0  # gray levels per pixel: gradients below it are noise or sky and not compared
 EDGE_SHARE = 0.3  # the strongest gradients of a region are compared
 MIN_EDGE_PX = 40
-SAME_PLACE = 0.7  # intersection over union of two boxes at one place; ours (cosmos-curate: 0.9 between near frames)
+SAME_PLACE, SLACK = 0.5, 0.25  # ours: of two boxes at one place, intersection over union; of the height, how far off
 BLUR_PX = 1.0
 COARSE = 4  # the whole picture is compared at a quarter of the size
 
@@ -100,8 +100,16 @@ def _kind(looks: Sequence[Look], index: int, line: Line) -> str:
 
 
 def same_place(line: Line, others: Iterable[Line]) -> bool:
-    """Whether one of the others has the same upright box, by intersection over union."""
-    return any(overlap(line.bounds, other.bounds) >= SAME_PLACE for other in others)
+    """Whether one of the others has the same upright box, but for one of its ends: a word more may have been read.
+
+    A box that moved with the scene is off at both ends, however large its overlap is.
+    """
+    return any(_is_same_place(line, other) for other in others)
+
+
+def _is_same_place(line: Line, other: Line) -> bool:
+    left, top, right, bottom = (abs(a - b) / line.height_px for a, b in zip(line.bounds, other.bounds, strict=True))
+    return max(top, bottom, min(left, right)) <= SLACK and overlap(line.bounds, other.bounds) >= SAME_PLACE
 
 
 def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
