@@ -29,7 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[1]
-RECIPE = ("quickstart", "--set", "tokens.0.max_frames=9", "--set", "tokens.0.heights=[128]")
+SETTINGS = ("models=[]", "rules.text=null", "tokens.0.max_frames=9", "tokens.0.heights=[128]")
+RECIPE = ("quickstart", *(word for setting in SETTINGS for word in ("--set", setting)))
 KINDS = ("driver", "worker", "child")
 RUN_LIMIT_S = 600.0
 DEATH_LIMIT_S = 30.0

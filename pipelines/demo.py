@@ -89,7 +89,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the comparison. `verdict` is ok, MISS, or later (its meter does not exist yet)."""
+    """One line of the comparison. `verdict` is ok or MISS."""
 
     file: str
     fault: str
@@ -172,7 +172,7 @@ def check_demo(root: str, samples_dir: str) -> "tuple[Table, int]":
     table = Table(title="expected against found")
     for name in ("file", "fault", "expected", "found", ""):
         table.add_column(name, overflow="fold", no_wrap=name in ("file", ""))
-    colors = {"ok": "green", "MISS": "bold red", "later": "yellow"}
+    colors = {"ok": "green", "MISS": "bold red"}
     for row in rows:
         table.add_row(
             *map(escape, (row.file, row.fault, row.expected, row.found)), f"[{colors[row.verdict]}]{row.verdict}[/]"
@@ -196,8 +196,7 @@ def _compare(label: dict[str, Any], found: Found | None, is_ignored: bool) -> Ro
     else:
         text = found.text(tuple(expected))
         is_met = not expected.get("ignored") and all(found.holds(key, value) for key, value in expected.items())
-    verdict = "ok" if is_met else "later" if label["meter_later"] else "MISS"
-    return Row(label["file"], label["fault"], _expected_text(expected), text, verdict)
+    return Row(label["file"], label["fault"], _expected_text(expected), text, "ok" if is_met else "MISS")
 
 
 def _expected_text(expected: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 
 The sections are the rounds of a run: `sources`, `measure`, `clips`, `models`, `dedup`, `rules` (with `split`),
 `captions`, `tokens`, `pack`. A list item that names a meter or operator (`{meter: exposure, rate_hz: 2}`) carries that
-class's own fields; they are owned and documented there.
+class's own fields; they are owned and documented there. A bare name (`exposure`) leaves them at their defaults.
 """
 
 import json
@@ -136,7 +136,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(
             f"{path}: not text, so no recipe; give a YAML file or the name of a built-in recipe"
         ) from error
-    data = parse_yaml(text, path.name)
+    data = _spelled_out(parse_yaml(text, path.name))
     for override in overrides:
         apply_override(data, override)
     return parse_recipe(data, path.name)
@@ -145,7 +145,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 def parse_recipe(data: dict[str, Any], file: str = "recipe") -> Recipe:
     """A recipe from parsed data, every named meter and operator built once to check its keys. Raises RecipeError."""
     try:
-        recipe = Recipe.model_validate_json(json.dumps(data, default=str))
+        recipe = Recipe.model_validate_json(json.dumps(_spelled_out(data), default=str))
     except ValidationError as error:
         raise RecipeError(describe(error, Recipe, "", file)) from error
     build_meters(recipe, file)
@@ -153,6 +153,20 @@ def parse_recipe(data: dict[str, Any], file: str = "recipe") -> Recipe:
     build_caption(recipe, file)
     build_tokenizers(recipe, file)
     return recipe
+
+
+def _spelled_out(data: dict[str, Any]) -> dict[str, Any]:
+    """The data with every bare name among the meters and models as the item that it stands for."""
+    measure = data.get("measure")
+    if isinstance(measure, dict) and "meters" in measure:
+        data = data | {"measure": measure | {"meters": _items(measure["meters"], "meter")}}
+    return data | {"models": _items(data["models"], "op")} if "models" in data else data
+
+
+def _items(listed: Any, key: str) -> Any:
+    if not isinstance(listed, list):
+        return listed
+    return [{key: item} if isinstance(item, str) else item for item in listed]
 
 
 def built_in_recipes() -> dict[str, Path]:

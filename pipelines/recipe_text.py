@@ -57,7 +57,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     """Sets `path=value` inside parsed recipe data, in place; the value is read as YAML.
 
     A list item is addressed by its index or its name: `rules.3.min`, `rules.border.min`,
-    `measure.meters.exposure.rate_hz`.
+    `measure.meters.exposure.rate_hz`. `rules.border=null` takes an item out.
 
     Raises:
         RecipeError: no `=`, an index or name that no item has, or a path through a plain value.
@@ -77,7 +77,8 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         target = _step(target, key, override, ".".join(keys[:depth]))
     last = keys[-1]
     if isinstance(target, list):
-        target[_index(target, last, override, ".".join(keys[:-1]))] = value
+        at = _index(target, last, override, ".".join(keys[:-1]))
+        target[at : at + 1] = [] if value is None else [value]
     elif isinstance(target, dict):
         target[last] = value
     else:

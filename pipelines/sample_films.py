@@ -79,9 +79,9 @@ def dissolve(path: Path, scale: float) -> None:
     from pipelines import footage
     from pipelines.footage import Move, encode
 
-    first = filmed(HD, scale, "dusk_lake", 31, 72, move=Move((0.45, 0.5), (0.55, 0.5)))
-    second = filmed(HD, scale, "noon_lake", 32, 72, move=Move((0.54, 0.5), (0.46, 0.5)))
-    encode(path, footage.dissolve(first, second, 26, 20), fps=FPS)
+    first = filmed(HD, scale, "dusk_lake", 31, 108, move=Move((0.45, 0.5), (0.55, 0.5)))
+    second = filmed(HD, scale, "forest_floor", 32, 108, move=Move((0.54, 0.5), (0.46, 0.5)))
+    encode(path, footage.dissolve(first, second, 44, 20), fps=FPS)
 
 
 def letterbox(index: int, frame: Any) -> Any:

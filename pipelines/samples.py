@@ -30,7 +30,6 @@ class Sample:
     Args:
         make: writes the file at a given scale (1: true size; tests use less).
         expected: see `pipelines.demo` for the keys.
-        meter_later: the fault is real, but no meter finds it yet.
         sidecar: title and tags, written as `<file stem>.json`.
     """
 
@@ -38,26 +37,20 @@ class Sample:
     fault: str
     make: Callable[[Path, float], None]
     expected: dict[str, Any]
-    meter_later: bool = False
     sidecar: dict[str, Any] = field(default_factory=dict)
 
     def label(self, scale: float) -> dict[str, Any]:
         """What `labels.json` says of it, sizes at the given scale."""
         size = {k: round(v * scale / 2) * 2 for k, v in self.expected.items() if k in ("width_px", "height_px")}
-        return {
-            "file": self.file,
-            "fault": self.fault,
-            "expected": self.expected | size,
-            "meter_later": self.meter_later,
-        }
+        return {"file": self.file, "fault": self.fault, "expected": self.expected | size}
 
 
 def _good(**more: Any) -> dict[str, Any]:
     return {"num_clips": 1, "tier": "train", **more}
 
 
-def _bad(reason: str) -> dict[str, Any]:
-    return {"num_clips": 1, "tier": "reject", "reason": reason}
+def _bad(reason: str, **more: Any) -> dict[str, Any]:
+    return {"num_clips": 1, "tier": "reject", "reason": reason, **more}
 
 
 def _side(title: str, *tags: str) -> dict[str, Any]:
@@ -118,14 +111,13 @@ SAMPLES = (
         partial(films.film, scene="dusk_lake", seed=51, num_frames=30, edits=(films.letterbox,)),
         _bad("border"),
     ),
-    Sample("uhd_upscaled_720p.mp4", "enlarged from 720p", films.upscaled, _bad("resolution"), meter_later=True),
-    Sample("dissolve.mp4", "dissolve, frames 26-46", films.dissolve, {"num_clips": 2}, meter_later=True),
+    Sample("uhd_upscaled_720p.mp4", "enlarged from 720p", films.upscaled, _bad("resolution")),
+    Sample("dissolve.mp4", "dissolve, frames 44-64", films.dissolve, _bad("inner_cut", tier="condition_only")),
     Sample(
         "burnt_in_text.mp4",
         "subtitle and channel mark",
         partial(films.film, scene="night_city", size=HD, seed=62, edits=(films.subtitle,)),
         _bad("text"),
-        meter_later=True,
     ),
     Sample(
         "overexposed.mp4",
@@ -147,7 +139,7 @@ SAMPLES = (
         "truncated.mp4",
         "file cut off, index intact",
         films.truncated,
-        {"damaged": True, "num_clips": 1, "tier": "condition_only", "reason": "damage"},
+        _bad("damage", tier="condition_only", damaged=True),
     ),
     Sample("no_index.mp4", "file cut off, index lost", films.no_index, {"error_kind": "bad_input"}),
     Sample("audio_only.mp4", "no video stream", films.tone, {"error_kind": "bad_input"}),

@@ -88,7 +88,7 @@ def test_embeddings_of_two_models_are_not_mixed() -> None:
 
 def test_check_says_what_dedup_lacks() -> None:
     with pytest.raises(PlanError, match="dedup compares embeddings, and no operator writes one"):
-        check(build_plan(load_recipe("quickstart", ["dedup={threshold: 0.9}", "models=[]"])))
+        check(build_plan(load_recipe("quickstart", ["dedup={threshold: 0.9}"])))
     model = "models=[{op: embedding, backend: transformers, model: x}]"
     with pytest.raises(PlanError, match=r"dedup.keep: there is no column 'short_sid_px'; did you mean 'short_side_px'"):
         check(build_plan(load_recipe("quickstart", [model, "dedup={keep: [short_sid_px]}"])))

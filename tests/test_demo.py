@@ -19,8 +19,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "out")
 
 
-def verdict(root: str, file: str, later: bool = False, **expected: Any) -> str:
-    label = {"file": file, "fault": "f", "expected": expected, "meter_later": later}
+def verdict(root: str, file: str, **expected: Any) -> str:
+    label = {"file": file, "fault": "f", "expected": expected}
     (row,) = expected_against_found(root, {"samples": [label]})
     return row.verdict
 
@@ -49,22 +49,13 @@ def test_a_clip_kept_and_a_clip_rejected_is_neither(root: str) -> None:
     assert verdict(root, NASTY, tier="reject") == "MISS"
 
 
-def test_later_is_no_miss_and_found_early_is_ok(root: str) -> None:
-    assert verdict(root, NASTY, True, reason="text") == "later"
-    assert verdict(root, NASTY, True, reason="motion") == "ok"
-
-
 def test_a_file_without_a_row_is_a_miss(root: str) -> None:
     assert verdict(root, "absent.mp4", num_clips=1) == "MISS"
     assert verdict(root, "absent.mp4", ignored=True) == "MISS"
 
 
 def test_table_counts_misses(root: str, tmp_path: Path) -> None:
-    labels = {
-        "samples": [
-            {"file": NASTY, "fault": "[red]", "expected": {"num_clips": n}, "meter_later": False} for n in (2, 3)
-        ]
-    }
+    labels = {"samples": [{"file": NASTY, "fault": "[red]", "expected": {"num_clips": n}} for n in (2, 3)]}
     (tmp_path / "labels.json").write_text(json.dumps(labels))
     table, misses = check_demo(root, str(tmp_path))
     assert misses == 1
@@ -73,4 +64,3 @@ def test_table_counts_misses(root: str, tmp_path: Path) -> None:
 
 def test_every_sample_expects_something() -> None:
     assert all(sample.expected for sample in SAMPLES)
-    assert {s.file for s in SAMPLES if s.meter_later} == {"uhd_upscaled_720p.mp4", "dissolve.mp4", "burnt_in_text.mp4"}

@@ -45,7 +45,8 @@ def footage(tmp_path_factory) -> Path:
 
 
 def mill(out, footage, *overrides, **options):
-    plan = build_plan(load_recipe("quickstart", ["tokens.0.max_frames=9", "tokens.0.heights=[128]", *overrides]))
+    light = ["models=[]", "rules.text=null", "tokens.0.max_frames=9", "tokens.0.heights=[128]"]
+    plan = build_plan(load_recipe("quickstart", [*light, *overrides]))
     check(plan)
     defaults = {"input": str(footage), "out": str(out), "address": "in-process", "strict": True}
     run = Mill(plan, Options(**{**defaults, **options}), RunProgress())
@@ -198,12 +199,9 @@ def test_models_round_writes_scores_that_rules_can_use(footage, tmp_path):
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
         tmp_path / "clip"
     )
-    recipe = Path(tmp_path / "with_model.yaml")
-    text = (Path(__file__).parent.parent / "pipelines/recipes/quickstart.yaml").read_text()
-    model = f"models:\n  - {{op: embedding, backend: transformers, model: {tmp_path / 'clip'}}}\n"
-    rule = "rules:\n  - {name: seen, column: embedding_pixel_share, min: 0.0001, gate: models, source: ours}"
-    recipe.write_text(model + text.replace("rules:", rule, 1))
-    plan = build_plan(load_recipe(str(recipe), ["tokens=[]"]))
+    model = f"models=[{{op: embedding, backend: transformers, model: {tmp_path / 'clip'}}}]"
+    rule = "rules.text={name: seen, column: embedding_pixel_share, min: 0.0001, gate: models}"
+    plan = build_plan(load_recipe("quickstart", [model, rule, "tokens=[]"]))
     check(plan)
     run = Mill(
         plan, Options(input=str(footage), out=str(tmp_path / "set"), address="in-process", strict=True), RunProgress()

@@ -11,6 +11,7 @@ from pipelines.recipe import built_in_recipes, load_recipe, parse_recipe
 from pipelines.recipe_text import RecipeError, apply_override, build, parse_yaml
 
 DOCS = Path(__file__).parent.parent / "docs" / "recipes.md"
+PUBLISHED = ("UltraVideo", "Goku", "Open-Sora", "Ad-Up", "ours")
 SMALL = """\
 recipe: small
 measure:
@@ -44,7 +45,7 @@ def test_every_recipe_that_ships_is_complete(name: str) -> None:
     assert recipe.recipe == name
     check(build_plan(recipe))
     for rule in recipe.rules:
-        assert rule.source.startswith(("UltraVideo", "ours")), rule.name
+        assert rule.source.startswith(PUBLISHED), rule.name
 
 
 @pytest.mark.parametrize("name", sorted(built_in_recipes()))
@@ -65,8 +66,24 @@ def test_ultravideo_holds_the_published_numbers() -> None:
     assert rules["source_length"].min == 30
     clips = load_recipe("ultravideo").clips
     assert (clips.detector.kind, clips.short_s, clips.long_s) == ("adaptive", 3, 10)
-    quick = {rule.name for rule in load_recipe("quickstart").rules}
-    assert quick == set(rules) - {"video", "source_length"}, "quickstart has the same rules"
+    quick, strict = ({rule.name for rule in load_recipe(name).rules} for name in ("quickstart", "ultravideo-strict"))
+    assert set(rules) - {"video", "source_length"} <= quick, "quickstart has the same rules"
+    assert quick <= set(rules) | strict
+
+
+def test_a_bare_name_is_a_meter_or_operator_at_its_defaults(tmp_path: Path) -> None:
+    spelled = "meters:\n    - {meter: content}\n    - {meter: exposure, rate_hz: 2}\n    - {meter: grey, rate_hz: 1}"
+    short = SMALL.replace(spelled, "meters: [content, exposure, {meter: grey, rate_hz: 1}]") + "models: [text]\n"
+    recipe = load_text(tmp_path, short, "measure.meters.exposure.rate_hz=4")
+    assert recipe == load_text(tmp_path, SMALL.replace("rate_hz: 2", "rate_hz: 4") + "models: [{op: text}]\n")
+    assert "measure.meters[0]: unknown meter 'grew'" in error_of(tmp_path, SMALL, "measure.meters=[grew]")
+
+
+def test_null_takes_an_item_out() -> None:
+    recipe = load_recipe("quickstart", ["models.text=null", "rules.text=null", "measure.meters.noise=null"])
+    assert recipe.models == ()
+    assert "text" not in [rule.name for rule in recipe.rules]
+    assert "noise" not in [item.meter for item in recipe.measure.meters]
 
 
 def test_a_recipe_survives_its_own_json_and_yaml(tmp_path: Path) -> None:
