@@ -97,7 +97,7 @@ def _open_clip_files(model: str, weights: str | None) -> list[Path]:
         hint = _how_to_fetch(model.partition(":")[2], "DIR")
         raise ValueError(f"image model: model is {model!r}, which would be downloaded by every worker; {hint}")
     if weights is None:
-        raise ValueError(f"image model: {model!r} names an architecture of open_clip; give `weights`, a checkpoint file")
+        raise ValueError(f"image model: {model!r} is an open_clip architecture; give `weights`, a checkpoint file")
     if not Path(weights).is_file():
         raise FileNotFoundError(f"image model: weights is {weights!r}, and there is no such file on this machine")
     return [Path(weights)]

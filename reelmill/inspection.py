@@ -29,8 +29,8 @@ META = (
 )
 """UltraVideo's released columns that are facts."""
 MODEL_SCORES = ("vtss_score", "motion_score", "video_clip_score")
-"""Its released scores: Koala-36M's VTSS, mean RAFT flow, VideoCLIP-XL-v2 of clip and summary. Null where the data set has
-no column of that name: our other measures of motion have other scales and keep their own names."""
+"""Its released scores: Koala-36M's VTSS, mean RAFT flow, VideoCLIP-XL-v2 of clip and summary. Null where the data set
+has no column of that name: our other measures of motion have other scales and keep their own names."""
 
 
 def info_lines(view: View) -> list[str]:
