@@ -48,8 +48,9 @@ class Motion(Meter):
     Speeds are per second and in frame heights, so they depend neither on the frame rate nor on the size.
 
     Writes: motion_speed, motion_residual_speed, camera_pan, camera_tilt, camera_zoom, camera_roll, camera_inlier_share.
-    Source: DIS flow (Kroeger et al. 2016, OpenCV preset ULTRAFAST one scale finer, patches further apart) on luma at 270 px height; the camera
-        by `camera.fit_similarity` on the flow, then `align.aligned` on the pixels; bounds ours.
+    Source: DIS flow (Kroeger et al. 2016, OpenCV preset ULTRAFAST one scale finer, patches further apart) on luma at
+        270 px height; the camera by `camera.fit_similarity` on the flow, then `align.aligned` on the pixels; bounds
+        ours.
     """
 
     name: ClassVar[str] = "motion"
