@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MIN_FRAME_CELLS = 128  # tokens of a frame below which more frames are not worth it (qwen-vl-utils: VIDEO_MIN_TOKEN_NUM)
+MIN_FRAMES = 4  # Qwen's processors: min_frames
 RATE_HZ = (0.5, 4.0)  # ours: frames per second of a clip without any change, and of one that changes everywhere
 DEFAULT_RATE_HZ = 2.0  # qwen-vl-utils: FPS; for clips of which nothing is measured
 FULL_SPEED = 0.5  # ours: frame heights a second from which movement has the full rate
@@ -51,11 +52,13 @@ class Tier:
     """One step of effort.
 
     Args:
+        name: what rows call it.
         max_tokens: visual tokens of one look at the clip (a part of it, if it is long).
         max_frames: frames of one look.
         max_long_px: long side of a frame; null: native.
     """
 
+    name: str = "own"
     max_tokens: int
     max_frames: int = 16
     max_long_px: int | None = None
@@ -63,12 +66,14 @@ class Tier:
     def __post_init__(self) -> None:
         for name in ("max_tokens", "max_frames"):
             if getattr(self, name) < 1:
-                raise ValueError(f"captions: {name} of a tier is {getattr(self, name)}; it must be at least 1")
+                raise ValueError(f"{name} of a tier is {getattr(self, name)}; it must be at least 1")
         if self.max_long_px is not None and self.max_long_px < 1:
-            raise ValueError(f"captions: max_long_px of a tier is {self.max_long_px}; give pixels, or null for native")
+            raise ValueError(f"max_long_px of a tier is {self.max_long_px}; give pixels, or null for native")
 
 
-TIERS = {"low": Tier(max_tokens=2_048), "mid": Tier(max_tokens=8_192), "high": Tier(max_tokens=24_576)}
+TIERS = {
+    name: Tier(name=name, max_tokens=tokens) for name, tokens in (("low", 2_048), ("mid", 8_192), ("high", 24_576))
+}
 """Ours, for 4K: 16 frames at about a fifth, a third and three fifths of the native width."""
 
 
@@ -163,7 +168,7 @@ def _sizes(look: Look, tier: Tier, rule: PixelRule) -> Iterator[tuple[int, int]]
 def _frame_counts(look: Look, tier: Tier, rule: PixelRule) -> list[int]:
     """Numbers of frames in steps of one more token in time, up to what the clip's movement asks for."""
     step = rule.frames_per_token
-    wanted = max(2 * step, round(look.duration_s * frame_rate_hz(look)))
+    wanted = max(MIN_FRAMES, round(look.duration_s * frame_rate_hz(look)))
     most = min(look.num_frames, tier.max_frames, max(step, wanted // step * step))
     counts = list(range(step, most + 1, step))
     return counts or [min(look.num_frames, step)]

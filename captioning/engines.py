@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an engine that writes captions is given and gives back. One engine a file; `ENGINES` names them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from captioning.schema import CaptionTexts
 from operators.aggregate import score_columns
@@ -13,7 +13,11 @@ from operators.catalog import METERS, meter_class
 from reelmill.column import Column
 from reelmill.tables import CLIPS, SOURCES
 
-ENGINES = {"measured": "captioning.measured:MeasuredEngine"}
+ENGINES = {
+    "measured": "captioning.measured:MeasuredEngine",
+    "transformers": "captioning.transformers_engine:TransformersEngine",
+    "openai": "captioning.openai_engine:OpenAIEngine",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class FramesRequest:
         frame_pts: pts of every frame of the clip, ascending.
         time_base: seconds per tick, as (numerator, denominator).
         size_px: width and height of the displayed frame.
+        pixel_aspect: width of a pixel over its height.
     """
 
     uri: str
@@ -52,11 +57,27 @@ class FramesRequest:
     frame_pts: tuple[int, ...]
     time_base: tuple[int, int]
     size_px: tuple[int, int]
+    pixel_aspect: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What an engine is given of one clip.
+
+    Args:
+        facts: the columns that the engine reads.
+        frames: where its frames lie; None for an engine that does not look.
+        row: all that is known of the clip, columns that no engine insists on among them.
+    """
+
+    facts: ClipFacts
+    frames: FramesRequest | None = None
+    row: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One sentence of a text and the columns it was made from."""
+    """One sentence of a text, or one that a model was told, and the columns it was made from."""
 
     field: str
     sentence: str
@@ -68,33 +89,45 @@ class CaptionResult:
     """What an engine says of a clip.
 
     Args:
-        texts: the ten texts.
-        grounding: `measured` (only measured facts) or `model` (a vision-language model wrote it).
-        evidence: for measured texts, every sentence with its columns.
-        status: `ok` or `repaired`; an engine that fails raises RowError.
+        texts: the ten texts; None if the clip failed.
+        grounding: `measured` (only measured facts) or `model` (a vision-language model wrote it); None if it failed.
+        evidence: for measured texts, every sentence with its columns; for a model's, what it was told.
+        status: `ok`, `repaired` or `failed`.
+        columns: further columns of tables.CAPTIONS: labels, provenance, the error of a failed clip.
+        log: what goes to the run log, because it may differ between two equal runs.
     """
 
-    texts: CaptionTexts
-    grounding: str
+    texts: CaptionTexts | None
+    grounding: str | None
     evidence: tuple[Evidence, ...] = ()
     status: str = "ok"
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    log: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CaptionEngine(Protocol):
-    """Writes the ten texts of one clip. Made once per worker, so its constructor may load weights."""
+    """Writes the ten texts of clips. Making one is cheap; `start` loads what it needs."""
 
-    name: str
-    version: int
-    reads: tuple[Column, ...]  # the facts it wants
-    looks_at_frames: bool  # whether `caption` is given a FramesRequest
+    name: ClassVar[str]
+    version: ClassVar[int]
+    reads: ClassVar[tuple[Column, ...]]  # the facts it wants
+    looks_at_frames: ClassVar[bool]  # whether its clips come with a FramesRequest
 
     @property
     def parameters(self) -> Mapping[str, Any]:
         """JSON-able settings that change the texts; they go into the captioner's id."""
         ...
 
-    def caption(self, facts: ClipFacts, frames: FramesRequest | None) -> CaptionResult:
-        """Texts for one clip. Raises RowError if the clip cannot be captioned."""
+    def start(self) -> None:
+        """Loads weights, opens connections, starts children; once per worker."""
+        ...
+
+    def caption_all(self, clips: Sequence[Clip]) -> list[CaptionResult]:
+        """One result per clip, in order; a clip that cannot be captioned has status `failed`."""
+        ...
+
+    def close(self) -> None:
+        """Ends what `start` started. Safe to call twice."""
         ...
 
 

@@ -5,12 +5,12 @@ Every sentence names the columns it was made from; a column that is null takes i
 says stays null: nothing measured tells the subjects, the place or the shot scale.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from captioning import camera_sentences as move
 from captioning import sentences as say
-from captioning.engines import CaptionResult, ClipFacts, Evidence, FramesRequest, columns_of
+from captioning.engines import CaptionResult, Clip, ClipFacts, Evidence, columns_of
 from captioning.schema import CaptionTexts
 from captioning.sentences import Sentence
 from captioning.wording import BOUNDS
@@ -62,7 +62,17 @@ class MeasuredEngine:
         """The bounds that decide which word is used."""
         return {name: bound.value for name, bound in BOUNDS.items()}
 
-    def caption(self, facts: ClipFacts, frames: FramesRequest | None = None) -> CaptionResult:
+    def start(self) -> None:
+        """Nothing to load."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def caption_all(self, clips: Sequence[Clip]) -> list[CaptionResult]:
+        """One result per clip, in order."""
+        return [self.caption(clip.facts) for clip in clips]
+
+    def caption(self, facts: ClipFacts) -> CaptionResult:
         """The ten texts; null where `facts` carry none."""
         said = {field: _sentences(facts, parts) for field, parts in PARTS.items()}
         brief = brief_description(facts)

@@ -28,6 +28,11 @@ class Resources:
     memory_gb: float = 1.0
 
 
+RUN_LOG = "run_log_json"
+"""A column that `process` may add: per row a JSON object for the run log (times, attempts), or null. It never enters a
+table, since it may differ between two equal runs."""
+
+
 class RowError(Exception):
     """A row cannot be processed; it becomes that row's `error_kind` and `error`, and the run goes on."""
 

@@ -5,6 +5,7 @@ Each step looks at what is committed and does the rest; a run over finished work
 and does nothing. Ray is started by the first step that needs it.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -259,16 +260,17 @@ class Mill(DataSet):
         self._finish(result, self.duplicates.fp)
 
     def _caption(self) -> None:
-        if self.plan.caption is None:
+        caption = self.plan.caption
+        if caption is None:
             return
-        job = StageJob("caption", self.plan.caption, tables.CAPTIONS, self.captions, self.options.strict)
+        job = StageJob("caption", caption, tables.CAPTIONS, self.captions, self.options.strict)
         self._round(
             Round(
                 job=job,
                 units=self.units_of(self.clips),
                 rows=partial(self.kept_rows, "dedup"),
                 input_hash=partial(self.kept_hash, "dedup"),
-                seconds=lambda row: 0.005 if self.plan.caption_is_cheap else 5.0,
+                seconds=lambda row: caption.seconds_per_clip,
                 runs_here=self.plan.caption_is_cheap,
             )
         )
@@ -346,6 +348,8 @@ class Mill(DataSet):
             result.add(receipt)
             for failure in receipt.failures:
                 self.log.add("failed", stage=result.stage, fp=round_.job.ledger.fp, **failure)
+            for note in receipt.notes:
+                self.log.add("row", stage=result.stage, id=note["id"], **json.loads(note["json"]))
             self.progress.advance(receipt.num_inputs, len(receipt.failures))
 
     def _receipts(self, round_: Round, blocks: list[pa.Table], result: RoundResult) -> Iterator[Any]:

@@ -106,7 +106,8 @@ class Plan:
         if self.caption is None:
             found["captions"] = ""
         else:  # the texts are made of scores: a changed meter makes them stale
-            add("captions", self.caption.captioner_id, found["scores"])
+            looked_up = [found["models"]] if self.caption.budget.triggers else []  # a trigger may be a model's column
+            add("captions", self.caption.captioner_id, found["scores"], *looked_up)
         gates = {rule.gate for rule in self.rules}
         add("header_rules", SELECT_VERSION, *(_of_rule(rule) for rule in self.rules if rule.gate == "header"))
         add(

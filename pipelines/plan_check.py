@@ -48,6 +48,9 @@ def check_plan(plan: "Plan") -> None:
         _check_dedup(plan.dedup.columns, clips)
     for operator in (*([plan.caption] if plan.caption is not None else []), *plan.tokenizers):
         _check_reads(operator, clips, "what is known of a clip")
+    if plan.caption is not None:
+        for index, trigger in enumerate(plan.caption.budget.triggers):
+            _check_number(trigger.column, clips, f"captions.budget.triggers[{index}]")
     for operator in plan.tokenizers:
         _check_writes([*tables.SHARD_KEYS, *_new(operator, tables.SHARD_KEYS)], f"shards of {operator.name}")
     for index, rule in enumerate(plan.rules):
@@ -114,12 +117,12 @@ def _check_rule(rule: Rule, index: int, gates: Mapping[str, Columns]) -> None:
     if problem:
         raise PlanError(f"{place}: {problem}")
     if rule.where is not None:
-        _check_where(rule.where.column, known, f"{place}: where")
+        _check_number(rule.where.column, known, f"{place}: where")
 
 
-def _check_where(column: str, known: Columns, place: str) -> None:
+def _check_number(column: str, known: Columns, place: str) -> None:
     if column not in known:
-        raise PlanError(f"{place}: there is no column {column!r} at this gate{nearest(column, known)}")
+        raise PlanError(f"{place}: there is no column {column!r} here{nearest(column, known)}")
     if not (pa.types.is_integer(known[column]) or pa.types.is_floating(known[column])):
         raise PlanError(f"{place} needs a number, {column!r} is {known[column]}")
 

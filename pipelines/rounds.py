@@ -15,13 +15,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from operators.contract import Operator, RowError
+from operators.contract import RUN_LOG, Operator, RowError
 from pipelines.ledger import Expected, Ledger, join_hashes, row_ids, to_do
 from reelmill.column import Column, arrow_schema
 
 UNIT = "unit"  # the column of a block that says which unit each row belongs to
 
 FAILURE = pa.struct([("id", pa.string()), ("kind", pa.string()), ("error", pa.string())])
+NOTE = pa.struct([("id", pa.string()), ("json", pa.string())])
 RECEIPT = pa.schema(
     [
         ("num_rows", pa.int64()),
@@ -30,6 +31,7 @@ RECEIPT = pa.schema(
         ("decoded_s", pa.float64()),
         ("num_bytes", pa.int64()),
         ("failures", pa.list_(FAILURE)),
+        ("notes", pa.list_(NOTE)),
     ]
 )
 
@@ -67,6 +69,7 @@ class Receipt:
     decoded_s: float
     num_bytes: int
     failures: list[dict[str, str]]
+    notes: list[dict[str, str]] = field(default_factory=list)  # what the operator says to the run log, by row
 
     @staticmethod
     def from_table(table: pa.Table) -> "list[Receipt]":
@@ -82,11 +85,13 @@ class StageWorker:
     def __init__(self, job: StageJob) -> None:
         self.job = job
         self._state: Any = None
+        self._notes: list[dict[str, str]] = []
         self._is_ready = False
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """A block (the operator's input columns and `unit`) to one receipt row."""
         started = time.monotonic()
+        self._notes.clear()
         if not self._is_ready:
             self._state = self.job.operator.setup()
             self._is_ready = True
@@ -124,6 +129,9 @@ class StageWorker:
         lost = set(row_ids(batch, key)) ^ set(row_ids(result, key))
         if lost:
             raise TypeError(f"{self.job.operator.name} dropped or made up {len(lost)} rows, such as {min(lost)}")
+        if RUN_LOG in result.column_names:
+            notes = zip(row_ids(result, key), result.column(RUN_LOG).to_pylist(), strict=True)
+            self._notes += [{"id": row, "json": text} for row, text in notes if text is not None]
         return result.select(schema.names).cast(schema)
 
     def _commit(self, block: pa.Table, result: pa.Table) -> int:
@@ -146,7 +154,7 @@ class StageWorker:
         decoded = 0.0
         if "decoded_s" in result.column_names:
             decoded = sum(value or 0.0 for value in result.column("decoded_s").to_pylist())
-        return Receipt(result.num_rows, num_inputs, seconds, decoded, num_bytes, failures)
+        return Receipt(result.num_rows, num_inputs, seconds, decoded, num_bytes, failures, list(self._notes))
 
 
 def error_rows(job: StageJob, batch: pa.Table, kind: str, message: str) -> pa.Table:

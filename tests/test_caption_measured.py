@@ -81,12 +81,17 @@ RATIO = rf"({NUMBER}):({NUMBER})"
 any_facts = st.fixed_dictionaries({name: st.sampled_from([None, *values]) for name, values in VALUES.items()})
 
 
+def texts_of(result: CaptionResult) -> dict[str, str | None]:
+    assert result.texts is not None
+    return result.texts.by_column()
+
+
 def caption(facts: dict) -> CaptionResult:
     return ENGINE.caption(ClipFacts(facts))
 
 
 def text(facts: dict, field: str) -> str | None:
-    return caption(facts).texts.by_column()[field]
+    return texts_of(caption(facts))[field]
 
 
 def sentences(facts: dict, field: str) -> list[str]:
@@ -99,14 +104,14 @@ def test_the_values_cover_what_the_engine_reads():
 
 def test_nothing_known_nothing_said():
     result = caption(NOTHING)
-    assert set(result.texts.by_column().values()) == {None}
+    assert set(texts_of(result).values()) == {None}
     assert result.evidence == ()
     assert result.grounding == "measured"
     assert result.status == "ok"
 
 
 def test_a_tripod_shot_in_full():
-    assert caption(TRIPOD | {"title": "Harbour at dawn", "tags": ["sea", "fishing boats"]}).texts.by_column() == {
+    assert texts_of(caption(TRIPOD | {"title": "Harbour at dawn", "tags": ["sea", "fishing boats"]})) == {
         "Brief Description": "“Harbour at dawn”: a bright landscape clip of 4 seconds with a static camera.",
         "Detailed Description": "The source is titled “Harbour at dawn”. "
         "The source is tagged “sea” and “fishing boats”.",
@@ -214,12 +219,12 @@ def test_other_words(changes, field, said):
 @given(any_facts)
 def test_texts_are_their_sentences_and_the_summary_adds_none(facts):
     result = caption(facts)
-    for field, said in result.texts.by_column().items():
+    for field, said in texts_of(result).items():
         assert said == (" ".join(sentences(facts, field)) or None)
         assert said is None or ((said[0].isupper() or said[0] == "“") and said.endswith(".") and "  " not in said)
     others = {said for field in PARTS for said in sentences(facts, field)}
     assert set(sentences(facts, "Summarized Description")) == others
-    assert result.texts.by_column()["Background"] is None
+    assert texts_of(result)["Background"] is None
     assert "about 0" not in " ".join(e.sentence.lower() for e in result.evidence)
 
 
@@ -323,4 +328,4 @@ def test_aspect_ratios_have_their_usual_names():
 
 
 def test_the_order_of_the_texts_is_that_of_the_table():
-    assert tuple(caption(TRIPOD).texts.by_column()) == CAPTION_TEXTS
+    assert tuple(texts_of(caption(TRIPOD))) == CAPTION_TEXTS

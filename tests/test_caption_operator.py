@@ -2,6 +2,7 @@
 """The caption operator: its table and id, what an engine that looks at frames is given, and real video to text."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,14 +11,14 @@ import pyarrow as pa
 import pytest
 
 from captioning import measured
-from captioning.engines import ENGINES, CaptionResult, ClipFacts, FramesRequest, columns_of
+from captioning.engines import ENGINES, CaptionResult, Clip, columns_of
 from captioning.measured import MeasuredEngine
 from captioning.operator import Caption
 from captioning.schema import CaptionTexts
 from captioning.wording import BOUNDS, Bound
 from operators.aggregate import score_clips, score_columns
 from operators.catalog import METERS, meter_class
-from operators.contract import RowError
+from operators.contract import RUN_LOG
 from operators.cut import CutConfig, SplitConfig, cut_clips
 from operators.measure import Measure, segment_rows
 from operators.probe import Probe
@@ -83,7 +84,7 @@ def test_rendered_movement_is_told_with_its_direction_and_speed(table: pa.Table)
 
 def test_rows_are_the_captions_table(table: pa.Table) -> None:
     result = run(Caption(), table)
-    assert result.schema.equals(arrow_schema(CAPTIONS))
+    assert result.drop_columns([RUN_LOG]).schema.equals(arrow_schema(CAPTIONS))
     assert result["clip_id"].to_pylist() == table["clip_id"].to_pylist()
     assert result["span_start_pts"].to_pylist() == table["start_pts"].to_pylist()
     assert result["span_end_pts"].to_pylist() == table["end_pts"].to_pylist()
@@ -137,11 +138,23 @@ class FrameCounter:
     reads = columns_of("width_px")
     parameters: ClassVar[dict[str, Any]] = {}
 
-    def caption(self, facts: ClipFacts, frames: FramesRequest | None) -> CaptionResult:
+    def start(self) -> None:
+        self.is_open = True
+
+    def close(self) -> None:
+        self.is_open = False
+
+    def caption_all(self, clips: Sequence[Clip]) -> list[CaptionResult]:
+        assert self.is_open
+        return [self.caption(clip) for clip in clips]
+
+    def caption(self, clip: Clip) -> CaptionResult:
+        frames = clip.frames
         assert frames is not None
-        assert frames.size_px[0] == facts.get("width_px")
+        assert frames.size_px[0] == clip.facts.get("width_px") == clip.row["width_px"]
         if frames.uri.endswith("left.mp4"):
-            raise RowError("resource", "the model ran out of memory")
+            error = {"error_kind": "resource", "error": "the model ran out of memory"}
+            return CaptionResult(texts=None, grounding=None, status="failed", columns=error)
         brief = f"{len(frames.frame_pts)} frames"
         texts = CaptionTexts.model_validate(dict.fromkeys(CAPTION_TEXTS) | {"Brief Description": brief})
         return CaptionResult(texts, grounding="model")

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A vision-language model of transformers in the worker: one answer at a time, its JSON held to the schema.
+
+Frames come decoded at the planned size, so a Qwen processor must not resize them; other families' processors do as
+their own configuration says. No code of a checkpoint is run, and a weight that its files lack is an error.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from captioning.budget import PixelRule
+from captioning.config import PRECISIONS, Decoding, LocalModel
+from captioning.conversation import Message, Question, Reply
+from captioning.grammar import Grammar
+from captioning.looks import Sight
+from captioning.model_engine import ModelEngine, ModelSettings
+from operators.contract import RowError
+from operators.weights import locate, weights_hash
+
+FALLBACK = PixelRule(14)  # plans sizes for families whose rule is not known; their processors then resize
+
+
+class TransformersEngine(ModelEngine):
+    """See the module's text.
+
+    Args:
+        settings: what all engines with a model are given.
+        model: where the checkpoint is.
+    """
+
+    name: ClassVar[str] = "transformers"
+
+    def __init__(self, settings: ModelSettings, model: LocalModel) -> None:
+        super().__init__(settings)
+        self.model = model
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"uri": self.model.uri, "sha256": self.model.sha256, "precision": self.model.precision}
+
+    @property
+    def num_parallel(self) -> int:
+        return self.model.num_parallel
+
+    async def load(self) -> "TransformersModel":
+        self._loaded = TransformersModel(self.model, self.settings.decoding)
+        return self._loaded
+
+    @property
+    def rule(self) -> PixelRule:
+        return self._loaded.rule or FALLBACK
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        return self._loaded.origin
+
+
+class TransformersModel:
+    """A loaded checkpoint.
+
+    Args:
+        model: where it is.
+        decoding: lengths and sampling.
+
+    Raises:
+        FileNotFoundError: it is not on this machine and may not be fetched.
+        ValueError: weights are missing, or another sha256.
+    """
+
+    def __init__(self, model: LocalModel, decoding: Decoding) -> None:
+        from transformers import AutoConfig, AutoProcessor
+
+        folder = locate(model.weights)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self._network = _network(folder, model)
+        self._processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self.rule = _rule(self._processor)
+        self._grammar = Grammar(self._processor.tokenizer, config.get_text_config().vocab_size)
+        self._decoding, self._device = decoding, model.device
+        self._turn = asyncio.Lock()
+        self.origin = _origin(folder, model, self._processor)
+
+    async def ask(self, question: Question) -> Reply:
+        """One answer; others wait their turn. Raises RowError (resource) if the device's memory runs out."""
+        async with self._turn:
+            return await asyncio.to_thread(self._generate, question)
+
+    def _generate(self, question: Question) -> Reply:
+        import torch
+
+        inputs = self._inputs(question.messages)
+        num_prompt = inputs["input_ids"].shape[1]
+        torch.manual_seed(self._decoding.seed)
+        try:
+            with torch.inference_mode():
+                output_NT = self._network.generate(
+                    **inputs.to(self._device),
+                    **_sampling(self._decoding),
+                    max_new_tokens=question.max_new_tokens,
+                    logits_processor=self._grammar.processors(question.answer),
+                )
+        except torch.cuda.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise RowError(
+                "resource", f"the GPU's memory is too small for {num_prompt} tokens; lower captions.budget.tiers"
+            ) from error
+        new = output_NT[0, num_prompt:].tolist()
+        is_whole = bool(new) and new[-1] in self._ends()
+        return Reply(
+            text=self._processor.tokenizer.decode(new, skip_special_tokens=True),
+            finish_reason="stop" if is_whole else "length",
+            num_prompt_tokens=num_prompt,
+            num_output_tokens=len(new),
+            num_visual_tokens=self._num_visual(inputs["input_ids"]),
+        )
+
+    def _inputs(self, messages: tuple[Message, ...]) -> Any:
+        sights = [message.sight for message in messages if message.sight is not None]
+        text = self._processor.apply_chat_template(
+            [_turn(message) for message in messages], tokenize=False, add_generation_prompt=True
+        )
+        videos: dict[str, Any] = {}
+        if sights:
+            videos = {
+                "videos": [sight.frames_THWC for sight in sights],
+                "videos_kwargs": {
+                    "video_metadata": [_metadata(sight) for sight in sights],
+                    "do_sample_frames": False,
+                    **({} if self.rule is None else {"do_resize": False, "cap_pixels_per_frame": False}),
+                },
+            }
+        return self._processor(text=[text], return_tensors="pt", **videos)
+
+    def _num_visual(self, ids_NT: Any) -> int:
+        tokens = {getattr(self._processor, name, None) for name in ("video_token_id", "image_token_id")}
+        return sum(int((ids_NT == token).sum()) for token in tokens - {None})
+
+    def _ends(self) -> set[int]:
+        end = self._network.generation_config.eos_token_id
+        return {*(end if isinstance(end, list) else [end]), self._processor.tokenizer.eos_token_id}
+
+
+def _rule(processor: Any) -> PixelRule | None:
+    """The pixel rule of Qwen's processors, with the checkpoint's own numbers; None for another family's."""
+    from transformers import Qwen2VLVideoProcessor, Qwen3VLVideoProcessor
+
+    video = getattr(processor, "video_processor", None)
+    if not isinstance(video, Qwen2VLVideoProcessor | Qwen3VLVideoProcessor):
+        return None
+    return PixelRule(video.patch_size, video.merge_size, video.temporal_patch_size)
+
+
+def _network(folder: Path, model: LocalModel) -> Any:
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    kind = PRECISIONS[model.precision]
+    loading: Any = AutoModelForImageTextToText.from_pretrained(
+        folder,
+        dtype=kind if kind == "auto" else getattr(torch, kind),
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    network, loaded = loading
+    if missing := sorted(loaded["missing_keys"]):
+        raise ValueError(f"captions.model: {folder} lacks {len(missing)} weights of its model: {missing[:3]} ...")
+    return network.eval().to(model.device)
+
+
+def _sampling(decoding: Decoding) -> dict[str, Any]:
+    """Greedy says so in full: the checkpoint's own generation_config must not leak in."""
+    if decoding.temperature == 0:
+        return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "num_beams": 1}
+    return {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0, "num_beams": 1}
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    video = [{"type": "video"}] if message.sight is not None else []
+    return {"role": message.role, "content": [*video, {"type": "text", "text": message.text}]}
+
+
+def _metadata(sight: Sight) -> Any:
+    """Times in milliseconds as frame numbers of 1000 a second: right for a variable frame rate too."""
+    from transformers.video_utils import VideoMetadata
+
+    num = max(1, round(1000 * (sight.part.end_s - sight.part.start_s)))
+    return VideoMetadata(
+        total_num_frames=num, fps=1000.0, frames_indices=[round(1000 * seconds) for seconds in sight.times_s]
+    )
+
+
+def _origin(folder: Path, model: LocalModel, processor: Any) -> dict[str, Any]:
+    import llguidance
+    import torch
+    import transformers
+
+    video = getattr(processor, "video_processor", None) or processor.image_processor
+    return {
+        "caption_model": model.uri,
+        "caption_model_revision": model.revision,
+        "caption_weights_hash": weights_hash(folder),
+        "caption_precision": model.precision,
+        "caption_engine": f"transformers {transformers.__version__}, torch {torch.__version__}, "
+        f"llguidance {llguidance.__version__}",
+        "caption_processor": f"{type(video).__name__} of transformers {transformers.__version__}",
+    }

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine `transformers` on random checkpoints of the real classes, real clips, through a Ray actor and without."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pyarrow as pa
+import pytest
+
+from captioning.budget import Tier
+from captioning.config import Budget, Decoding, LocalModel
+from captioning.operator import Caption
+from captioning.schema import CaptionTexts, json_schema
+from operators.weights import weights_hash
+from pipelines.ledger import Ledger
+from pipelines.rounds import UNIT, StageJob
+from pipelines.run import cluster, run_on_ray
+from reelmill.storage import Store
+from reelmill.tables import CAPTION_TEXTS, CAPTIONS
+from tests.caption_rows import clip_rows
+from tests.conftest import CLIPS as SHARED
+from tests.tiny_models import save_qwen
+
+TINY = Budget(tiers=(Tier(name="tiny", max_tokens=64, max_frames=4),))
+CLIPS = ("street_walk_720p.mp4", "av1_360p.mkv", "uhd_portrait_phone_2160p60_h264.mp4")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {family: save_qwen(root / family, family) for family in ("qwen3_vl", "qwen2_5_vl")}
+
+
+def operator(folder: Path, **model: Any) -> Caption:
+    return Caption(
+        engine="transformers",
+        model=LocalModel(uri=str(folder), precision="fp32", device="cpu", **model),
+        budget=TINY,
+        decoding=Decoding(max_new_tokens=700),
+        language=None,  # random weights write no English
+    )
+
+
+def run(operator: Caption, table: pa.Table) -> list[dict[str, Any]]:
+    state = operator.setup()
+    try:
+        return operator.process(state, table).to_pylist()
+    finally:
+        operator.close(state)
+
+
+def texts(row: dict[str, Any]) -> dict[str, str]:
+    return {name: row[name] for name in CAPTION_TEXTS}
+
+
+@pytest.fixture(scope="module")
+def table() -> pa.Table:
+    if missing := [name for name in CLIPS if not (SHARED / name).exists()]:
+        pytest.skip(f"the shared clips {', '.join(missing)} are not there ({SHARED})")
+    return clip_rows(SHARED / name for name in CLIPS)
+
+
+@pytest.mark.timeout(600)
+def test_real_clips_through_a_ray_actor_and_again_without(
+    folders: dict[str, Path], table: pa.Table, tmp_path: Path
+) -> None:
+    caption = operator(folders["qwen3_vl"])
+    job = StageJob("caption", caption, CAPTIONS, Ledger(Store(tmp_path), "captions", ("clip_id",), "fp"), strict=True)
+    block = table.append_column(UNIT, pa.array([0] * table.num_rows, pa.int32()))
+    with cluster("local", 1, {}, print):
+        (receipt,) = run_on_ray(job, [block], 1, print)
+    job.ledger.compact(0, job.schema, "input", None)
+    found = sorted(job.ledger.read(0).to_pylist(), key=lambda row: row["clip_id"])
+    assert [row["status"] for row in found] == ["ok"] * 3
+    assert [json.loads(note["json"])["repairs"] for note in receipt.notes] == [0] * 3
+    for row in found:
+        jsonschema.validate(texts(row), json_schema(CaptionTexts))
+        assert all(texts(row).values())
+        assert row["caption_weights_hash"] == weights_hash(folders["qwen3_vl"])
+        assert row["caption_engine"].startswith("transformers ")
+    assert len({row["Detailed Description"] for row in found}) == 3
+    again = sorted(run(caption, table), key=lambda row: row["clip_id"])  # another process, another order of clips
+    assert [texts(row) for row in again] == [texts(row) for row in found]
+    walk = next(row for row in found if row["clip_id"] == "street_walk_720p")
+    assert len(walk["seen_grid_thw"]) == 2  # 13 seconds: two parts, merged
+    phone = next(row for row in found if row["clip_id"].startswith("uhd"))
+    assert phone["seen_width_px"] < phone["seen_height_px"] <= 3840
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl"])
+def test_the_processor_makes_the_tokens_that_were_planned(
+    folders: dict[str, Path], table: pa.Table, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from captioning.transformers_engine import TransformersModel
+
+    counted = []
+    ask = TransformersModel._generate
+
+    def counting(self: Any, question: Any) -> Any:
+        reply = ask(self, question)
+        counted.extend((m.sight.plan.num_tokens, reply.num_visual_tokens) for m in question.messages if m.sight)
+        return reply
+
+    monkeypatch.setattr(TransformersModel, "_generate", counting)
+    (row,) = run(operator(folders[family]), table.slice(1, 1))
+    assert row["status"] == "ok"
+    assert len(counted) >= 2
+    assert all(planned == made > 0 for planned, made in counted)
+    assert row["num_visual_tokens"] == counted[0][0] <= 64
+
+
+def test_a_broken_or_foreign_checkpoint_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(folders["qwen3_vl"], tmp_path / "broken"))
+    with pytest.raises(ValueError, match="the recipe says 0000"):
+        operator(folder, sha256="0" * 64).setup()
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("lm_head.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks 1 weights of its model: \['lm_head.weight'\]"):
+        operator(folder).setup()
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        operator(folder).setup()
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        operator(tmp_path / "none").setup()
+
+
+def test_the_id_follows_model_and_settings_and_not_the_machine(folders: dict[str, Path]) -> None:
+    first = operator(folders["qwen3_vl"])
+    ids = {first.captioner_id, operator(folders["qwen2_5_vl"]).captioner_id}
+    for change in ({"decoding": Decoding(seed=1)}, {"plan": "single"}, {"language": "en"}, {"budget": Budget()}):
+        settings = {"engine": "transformers", "model": first.model, "budget": TINY, "language": None}
+        settings |= {"decoding": first.decoding, **change}
+        ids.add(Caption(**settings).captioner_id)
+    assert len(ids) == 6
+    assert operator(folders["qwen3_vl"], memory_gb=99.0, num_parallel=7).captioner_id == first.captioner_id
+    assert not first.exact
+    assert Caption().exact
+    assert first.resources.num_gpus == 0
