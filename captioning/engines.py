@@ -16,6 +16,7 @@ from reelmill.tables import CLIPS, SOURCES
 ENGINES = {
     "measured": "captioning.measured:MeasuredEngine",
     "transformers": "captioning.transformers_engine:TransformersEngine",
+    "vllm": "captioning.vllm_engine:VLLMEngine",
     "openai": "captioning.openai_engine:OpenAIEngine",
 }
 

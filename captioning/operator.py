@@ -28,7 +28,7 @@ PLACE = columns_of(
     "height_px",
     "pixel_aspect",
 )
-NEEDS = {"transformers": "model", "openai": "server"}
+NEEDS = {"transformers": "model", "vllm": "model", "openai": "server"}
 """Engine -> the field that says where its model is."""
 SECONDS_PER_CLIP = 5.0  # of a model, to size blocks and pools by before anything is measured
 

@@ -14,12 +14,19 @@ from captioning.budget import PixelRule
 from captioning.config import PRECISIONS, Decoding, LocalModel
 from captioning.conversation import Message, Question, Reply
 from captioning.grammar import Grammar
-from captioning.looks import Sight
 from captioning.model_engine import ModelEngine, ModelSettings
+from captioning.processors import (
+    FALLBACK,
+    load_processor,
+    origin_of,
+    prompt_text,
+    rule_of,
+    sights_of,
+    video_metadata,
+    visual_ids,
+)
 from operators.contract import RowError
-from operators.weights import locate, weights_hash
-
-FALLBACK = PixelRule(14)  # plans sizes for families whose rule is not known; their processors then resize
+from operators.weights import locate
 
 
 class TransformersEngine(ModelEngine):
@@ -70,17 +77,17 @@ class TransformersModel:
     """
 
     def __init__(self, model: LocalModel, decoding: Decoding) -> None:
-        from transformers import AutoConfig, AutoProcessor
+        from transformers import AutoConfig
 
         folder = locate(model.weights)
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self._network = _network(folder, model)
-        self._processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        self.rule = _rule(self._processor)
+        self._processor = load_processor(folder)
+        self.rule = rule_of(self._processor)
         self._grammar = Grammar(self._processor.tokenizer, config.get_text_config().vocab_size)
         self._decoding, self._device = decoding, model.device
         self._turn = asyncio.Lock()
-        self.origin = _origin(folder, model, self._processor)
+        self.origin = origin_of(folder, model, self._processor, _versions())
 
     async def ask(self, question: Question) -> Reply:
         """One answer; others wait their turn. Raises RowError (resource) if the device's memory runs out."""
@@ -113,43 +120,25 @@ class TransformersModel:
             finish_reason="stop" if is_whole else "length",
             num_prompt_tokens=num_prompt,
             num_output_tokens=len(new),
-            num_visual_tokens=self._num_visual(inputs["input_ids"]),
+            num_visual_tokens=sum(int((inputs["input_ids"] == token).sum()) for token in visual_ids(self._processor)),
         )
 
     def _inputs(self, messages: tuple[Message, ...]) -> Any:
-        sights = [message.sight for message in messages if message.sight is not None]
-        text = self._processor.apply_chat_template(
-            [_turn(message) for message in messages], tokenize=False, add_generation_prompt=True
-        )
         videos: dict[str, Any] = {}
-        if sights:
+        if sights := sights_of(messages):
             videos = {
                 "videos": [sight.frames_THWC for sight in sights],
                 "videos_kwargs": {
-                    "video_metadata": [_metadata(sight) for sight in sights],
+                    "video_metadata": [video_metadata(sight) for sight in sights],
                     "do_sample_frames": False,
                     **({} if self.rule is None else {"do_resize": False, "cap_pixels_per_frame": False}),
                 },
             }
-        return self._processor(text=[text], return_tensors="pt", **videos)
-
-    def _num_visual(self, ids_NT: Any) -> int:
-        tokens = {getattr(self._processor, name, None) for name in ("video_token_id", "image_token_id")}
-        return sum(int((ids_NT == token).sum()) for token in tokens - {None})
+        return self._processor(text=[prompt_text(self._processor, messages)], return_tensors="pt", **videos)
 
     def _ends(self) -> set[int]:
         end = self._network.generation_config.eos_token_id
         return {*(end if isinstance(end, list) else [end]), self._processor.tokenizer.eos_token_id}
-
-
-def _rule(processor: Any) -> PixelRule | None:
-    """The pixel rule of Qwen's processors, with the checkpoint's own numbers; None for another family's."""
-    from transformers import Qwen2VLVideoProcessor, Qwen3VLVideoProcessor
-
-    video = getattr(processor, "video_processor", None)
-    if not isinstance(video, Qwen2VLVideoProcessor | Qwen3VLVideoProcessor):
-        return None
-    return PixelRule(video.patch_size, video.merge_size, video.temporal_patch_size)
 
 
 def _network(folder: Path, model: LocalModel) -> Any:
@@ -178,33 +167,9 @@ def _sampling(decoding: Decoding) -> dict[str, Any]:
     return {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0, "num_beams": 1}
 
 
-def _turn(message: Message) -> dict[str, Any]:
-    video = [{"type": "video"}] if message.sight is not None else []
-    return {"role": message.role, "content": [*video, {"type": "text", "text": message.text}]}
-
-
-def _metadata(sight: Sight) -> Any:
-    """Times in milliseconds as frame numbers of 1000 a second: right for a variable frame rate too."""
-    from transformers.video_utils import VideoMetadata
-
-    num = max(1, round(1000 * (sight.part.end_s - sight.part.start_s)))
-    return VideoMetadata(
-        total_num_frames=num, fps=1000.0, frames_indices=[round(1000 * seconds) for seconds in sight.times_s]
-    )
-
-
-def _origin(folder: Path, model: LocalModel, processor: Any) -> dict[str, Any]:
+def _versions() -> str:
     import llguidance
     import torch
     import transformers
 
-    video = getattr(processor, "video_processor", None) or processor.image_processor
-    return {
-        "caption_model": model.uri,
-        "caption_model_revision": model.revision,
-        "caption_weights_hash": weights_hash(folder),
-        "caption_precision": model.precision,
-        "caption_engine": f"transformers {transformers.__version__}, torch {torch.__version__}, "
-        f"llguidance {llguidance.__version__}",
-        "caption_processor": f"{type(video).__name__} of transformers {transformers.__version__}",
-    }
+    return f"transformers {transformers.__version__}, torch {torch.__version__}, llguidance {llguidance.__version__}"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine `transformers` on random checkpoints of the real classes, real clips, through a Ray actor and without."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -110,6 +111,35 @@ def test_the_processor_makes_the_tokens_that_were_planned(
     assert len(counted) >= 2
     assert all(planned == made > 0 for planned, made in counted)
     assert row["num_visual_tokens"] == counted[0][0] <= 64
+
+
+def test_what_vllm_is_given_is_what_was_planned(folders: dict[str, Path], table: pa.Table) -> None:
+    from captioning.conversation import Message, Question
+    from captioning.looks import parts_of, plan_parts, see
+    from captioning.operator import frames_request
+    from captioning.processors import load_processor, rule_of
+    from captioning.schema import Scene
+    from captioning.vllm_engine import engine_arguments, prompt_of
+    from operators.decode_child import DecodeChild
+
+    processor, child = load_processor(folders["qwen3_vl"]), DecodeChild(2.0)
+    rule, frames = rule_of(processor), frames_request(table.slice(1, 1).to_pylist()[0])
+    assert rule is not None
+    parts = parts_of(frames, 10.0)
+    (sight,) = see(parts, plan_parts(parts, frames, {}, TINY.tiers[0], rule), frames, child)
+    child.close()
+    prompt = prompt_of(Question((Message("user", "What?", sight),), Scene, 9), processor, rule)
+    assert prompt["prompt"].count("<|video_pad|>") == 1
+    ((pixels_THWC, metadata),) = prompt["multi_modal_data"]["video"]
+    assert [index / metadata["fps"] for index in metadata["frames_indices"]] == pytest.approx(sight.times_s, abs=1e-3)
+    made = processor.video_processor(  # its own resizing, as vLLM calls it
+        videos=[pixels_THWC], video_metadata=[metadata], cap_pixels_per_frame=False, **prompt["mm_processor_kwargs"]
+    )
+    assert tuple(made["video_grid_thw"][0].tolist()) == sight.plan.grid_thw
+    assert engine_arguments("m", LocalModel(uri="m"))["trust_remote_code"] is False
+    if importlib.util.find_spec("vllm") is None:
+        with pytest.raises(ValueError, match="engine vllm needs vLLM"):
+            Caption(engine="vllm", model=LocalModel(uri=str(folders["qwen3_vl"]))).setup()
 
 
 def test_a_broken_or_foreign_checkpoint_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -4,13 +4,14 @@
 import resource
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
 
+from captioning.config import Budget
 from operators.contract import Operator, Resources
 from pipelines.chain import Chain
 from pipelines.plan import Plan, PlanError, all_columns, build_plan, check, identity, pool_size, preflight
@@ -75,6 +76,7 @@ def test_captions_count_for_the_selection_only_if_a_rule_looks_at_them() -> None
     @dataclass(frozen=True, kw_only=True)
     class Other:
         captioner_id: str = "another"
+        budget: Budget = field(default_factory=Budget)
 
     other = replace(plan, caption=Other())
     assert {stage for stage in plan.fps if plan.fps[stage] != other.fps[stage]} == {"captions"}

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vLLM inside the worker: many clips in flight, batched by vLLM's own token budget, JSON held to the schema.
+
+Written against vLLM 0.33.0 and run by nobody yet: it pins another torch and transformers than this project, so it needs
+an environment of its own, and a GPU. What can be told without one (what is asked, with which frames and parameters) is
+tested. vLLM is given the planned frames and never sees the file; its processor's own size limits are opened, so that
+frames that are multiples of a token stay as they are.
+"""
+
+from collections.abc import Mapping
+from itertools import count
+from typing import Any, ClassVar
+
+from captioning.budget import PixelRule
+from captioning.config import PRECISIONS, Decoding, LocalModel
+from captioning.conversation import Question, Reply
+from captioning.model_engine import ModelEngine, ModelSettings
+from captioning.processors import (
+    FALLBACK,
+    load_processor,
+    origin_of,
+    prompt_text,
+    rule_of,
+    sights_of,
+    video_metadata,
+    visual_ids,
+)
+from captioning.schema import json_schema
+from operators.contract import RowError
+from operators.weights import locate
+
+ANY_SIZE = {"shortest_edge": 1, "longest_edge": 1 << 40}  # areas in pixels: planned frames are inside of them
+
+
+class VLLMEngine(ModelEngine):
+    """See the module's text.
+
+    Args:
+        settings: what all engines with a model are given.
+        model: where the checkpoint is; `num_parallel` clips are in flight.
+    """
+
+    name: ClassVar[str] = "vllm"
+
+    def __init__(self, settings: ModelSettings, model: LocalModel) -> None:
+        super().__init__(settings)
+        self.model = model
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"uri": self.model.uri, "sha256": self.model.sha256, "precision": self.model.precision}
+
+    @property
+    def num_parallel(self) -> int:
+        return self.model.num_parallel
+
+    async def load(self) -> "VLLMModel":
+        self._loaded = VLLMModel(self.model, self.settings.decoding)
+        return self._loaded
+
+    async def unload(self) -> None:
+        self._loaded.shutdown()
+
+    @property
+    def rule(self) -> PixelRule:
+        return self._loaded.rule or FALLBACK
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        return self._loaded.origin
+
+
+class VLLMModel:
+    """vLLM's engine with one checkpoint.
+
+    Args:
+        model: where it is.
+        decoding: sampling.
+
+    Raises:
+        ValueError: vLLM is not installed.
+    """
+
+    def __init__(self, model: LocalModel, decoding: Decoding) -> None:
+        try:
+            import vllm  # type: ignore[import-not-found]
+            from vllm.config import StructuredOutputsConfig  # type: ignore[import-not-found]
+            from vllm.v1.engine.async_llm import AsyncLLM  # type: ignore[import-not-found]
+        except ImportError as error:
+            raise ValueError(
+                "captions: engine vllm needs vLLM, in an environment of its own since it pins another torch: "
+                'pip install "vllm==0.33.0"; or serve the model and use engine openai'
+            ) from error
+        folder = locate(model.weights)
+        self._processor, self._decoding, self._ids = load_processor(folder), decoding, count()
+        self.rule = rule_of(self._processor)
+        self.origin = origin_of(folder, model, self._processor, f"vllm {vllm.__version__}")
+        answers = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)  # xgrammar has a length bug
+        arguments = vllm.AsyncEngineArgs(**engine_arguments(str(folder), model), structured_outputs_config=answers)
+        self._engine: Any = AsyncLLM.from_engine_args(arguments)
+
+    def shutdown(self) -> None:
+        """Ends vLLM's own processes."""
+        self._engine.shutdown()
+
+    async def ask(self, question: Question) -> Reply:
+        """One answer; vLLM batches those in flight. Raises RowError (resource): more tokens than the model takes."""
+        from vllm import SamplingParams  # type: ignore[import-not-found]
+        from vllm.exceptions import VLLMClientError  # type: ignore[import-not-found]
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # type: ignore[import-not-found]
+
+        parameters = SamplingParams(
+            **sampling(question, self._decoding),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            structured_outputs=StructuredOutputsParams(json=json_schema(question.answer)),
+        )
+        prompt, last = prompt_of(question, self._processor, self.rule), None
+        try:
+            async for output in self._engine.generate(prompt, parameters, f"caption-{next(self._ids)}"):
+                last = output
+        except VLLMClientError as error:  # a prompt that is longer than max_model_len
+            raise RowError("resource", f"vllm: {error}") from error
+        assert last is not None, "vLLM ended a request without a word"
+        answer, ids = last.outputs[0], visual_ids(self._processor)
+        return Reply(
+            text=answer.text,
+            finish_reason=answer.finish_reason or "unknown",
+            num_prompt_tokens=len(last.prompt_token_ids),
+            num_output_tokens=len(answer.token_ids),
+            num_visual_tokens=sum(token in ids for token in last.prompt_token_ids),
+        )
+
+
+def engine_arguments(folder: str, model: LocalModel) -> dict[str, Any]:
+    """For `vllm.AsyncEngineArgs`: no code of the checkpoint, safetensors only."""
+    return {
+        "model": folder,
+        "dtype": PRECISIONS[model.precision],
+        "load_format": "safetensors",
+        "trust_remote_code": False,
+        "limit_mm_per_prompt": {"video": 1, "image": 0},
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+    }
+
+
+def sampling(question: Question, decoding: Decoding) -> dict[str, Any]:
+    """For `vllm.SamplingParams`."""
+    return {
+        "max_tokens": question.max_new_tokens,
+        "temperature": decoding.temperature,
+        "top_p": decoding.top_p,
+        "seed": decoding.seed,
+    }
+
+
+def prompt_of(question: Question, processor: Any, rule: PixelRule | None) -> dict[str, Any]:
+    """What `generate` is given: text with placeholders, and the planned frames with their times."""
+    prompt: dict[str, Any] = {"prompt": prompt_text(processor, question.messages)}
+    if sights := sights_of(question.messages):
+        prompt["multi_modal_data"] = {"video": [(sight.frames_THWC, video_metadata(sight)) for sight in sights]}
+        prompt["mm_processor_kwargs"] = {"do_sample_frames": False, **({} if rule is None else {"size": ANY_SIZE})}
+    return prompt
