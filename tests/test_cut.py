@@ -13,8 +13,9 @@ from operators.measure import Measure
 from operators.meters.content import Content
 from operators.meters.layout import Layout
 from operators.meters.transnet import Transnet
-from operators.shots import LAGS, Transition, find_transitions
+from operators.shots import Transition, find_transitions
 from operators.stitch import SeriesIndex, stitch
+from operators.transnet_shots import LAGS
 from reelmill.column import arrow_schema
 from reelmill.ids import clip_id
 from reelmill.tables import CLIPS
@@ -202,9 +203,10 @@ TRANSNET = DetectorConfig(kind="transnet")
 
 def heads(num: int, **peaks: Any) -> dict[str, np.ndarray]:
     """Quiet series of a source, with `name={first: values}` written into column transnet_name or layout_name."""
-    names = ["transnet_cut", "transnet_gradual", "layout_wipe", *(f"layout_change_{lag}" for lag in LAGS)]
+    names = ["transnet_cut", "transnet_gradual", "layout_wipe", *(f"layout_change_{lag}" for lag in (*LAGS, "far"))]
     series = {name: np.full(num, 0.6 if "change" in name else 0.0) for name in names}
     series["layout_change_4"][:] = 0.2
+    series["layout_level"] = np.full(num, 90.0)
     for short, places in peaks.items():
         (name,) = [name for name in names if name.endswith(short)]
         for first, values in places.items():
@@ -239,6 +241,32 @@ def test_what_returns_to_the_same_scene_is_no_transition() -> None:
     assert transitions(blast) == []
 
 
+def test_a_faint_dissolve_that_a_fast_camera_explains_is_none() -> None:
+    faint = {"cut": {40: [0.3]}, "gradual": {35: [0.6] * 12}}
+    assert transitions(heads(90, **faint, change_far={30: [0.1] * 20})) == []
+    assert transitions(heads(90, **faint, change_far={30: [0.3] * 20})) == [("gradual", 35, 47)]
+    sure = {"cut": {40: [0.3]}, "gradual": {35: [0.9] * 12}}
+    assert transitions(heads(90, **sure, change_far={30: [0.1] * 20})) == [("gradual", 35, 47)]
+
+
+def test_a_long_dissolve_that_the_network_hardly_sees_counts_if_the_scene_changes_slowly() -> None:
+    seen = {"gradual": {35: [0.15] * 12}, "change_36": {0: [0.1] * 30, 30: [0.8] * 24, 54: [0.1] * 60}}
+    assert transitions(heads(120, **seen, change_12={30: [0.3] * 24})) == [("gradual", 35, 47)]
+    assert transitions(heads(120, **seen, change_12={30: [0.8] * 24})) == []  # a camera that turns away
+    assert transitions(heads(120, **seen, change_12={30: [0.3] * 24}, change_far={30: [0.1] * 24})) == []
+
+
+def test_a_change_of_focus_and_a_short_turn_are_no_transitions() -> None:
+    sure = {"cut": {40: [0.9]}, "gradual": {30: [0.9] * 24}}
+    assert transitions(heads(90, **sure, change_12={38: [0.01] * 8})) == []
+    fade = heads(90, **sure, change_12={38: [0.01] * 8})
+    fade["layout_level"] = np.linspace(90, 0, 90)
+    assert transitions(fade) == [("gradual", 30, 54)]
+    turn = {"cut": {40: [0.6]}, "gradual": {38: [0.7] * 7}}
+    assert transitions(heads(90, **turn, change_4={36: [0.9] * 12})) == []
+    assert transitions(heads(90, **turn)) == [("gradual", 38, 45)]
+
+
 def test_the_end_of_a_whip_pan_is_no_cut() -> None:
     assert transitions(heads(90, cut={40: [0.5]}, change_4={30: [0.9] * 8})) == []
     assert transitions(heads(90, cut={40: [0.8]}, change_4={30: [0.9] * 8})) == [("cut", 41, 41)]
@@ -246,7 +274,7 @@ def test_the_end_of_a_whip_pan_is_no_cut() -> None:
 
 def test_wipes_are_cut_out_with_a_margin_and_can_be_switched_off() -> None:
     series = heads(90, wipe={30: [0.8] * 20})
-    assert transitions(series) == [("wipe", 28, 52)]
+    assert transitions(series) == [("wipe", 27, 53)]
     assert transitions(series, DetectorConfig(kind="transnet", wipe_threshold=None)) == []
 
 
