@@ -21,6 +21,7 @@ ROWS, COLS = 18, 32
 LAGS = (4, 12, 36)  # frames; a cut, a fast and a slow transition lie within one of them
 SHIFTS = {4: (1, 2), 12: (2, 4), 36: (4, 8)}  # blocks that the same scene may have moved meanwhile: rows, columns
 FLAT_LEVELS = 2.0  # below this standard deviation a picture has no layout to compare
+CHANGED = 0.2  # layout_change_36 from which frames are looked at closely, for wipes and for moves of a fast camera
 FLAT_CHANGE_LEVELS = 12.0  # pictures without a layout differ: mean over B, G, R
 STEADY_FRAMES, UNSTEADY = 8, 0.6  # before and after a wipe the pictures stay: no whip pan, no explosion dying away
 RETURN_FRAMES = (0, 16, 24, 32, 40, 48)  # after it the old one is gone and does not come back: something that passes
@@ -133,7 +134,7 @@ def changes_over(grids_THWC: np.ndarray, frames: range) -> list[list[float]]:
         return _change(grids_THWC[a], grids_THWC[b], shift)
 
     changes = [[change(t, lag, SHIFTS[lag]) for t in frames] for lag in LAGS]
-    far = [change(t, LAGS[-1], FAR_REACH) if c > RETURNED else c for t, c in zip(frames, changes[-1], strict=True)]
+    far = [change(t, LAGS[-1], FAR_REACH) if c > CHANGED else c for t, c in zip(frames, changes[-1], strict=True)]
     return [*changes, far]
 
 
@@ -143,6 +144,12 @@ def _change(before_HWC: np.ndarray, after_HWC: np.ndarray, shift: tuple[int, int
 
     inner_HWC = np.ascontiguousarray(after_HWC[shift[0] : -shift[0], shift[1] : -shift[1]])
     return 1.0 - float(np.clip(cv2.matchTemplate(before_HWC, inner_HWC, cv2.TM_CCOEFF_NORMED).max(), -1, 1))
+
+
+def _scene_change(before_HWC: np.ndarray, after_HWC: np.ndarray, shift: tuple[int, int]) -> float:
+    """Either of the two, whatever the pictures."""
+    is_flat = min(before_HWC.std(), after_HWC.std()) < FLAT_LEVELS
+    return _flat_change(before_HWC, after_HWC) if is_flat else _change(before_HWC, after_HWC, shift)
 
 
 def _flat_change(before_HWC: np.ndarray, after_HWC: np.ndarray) -> float:
@@ -161,8 +168,14 @@ def wipes_from(grids_THWC: np.ndarray, frames: range, number: int) -> Iterator[W
         frames: indices into `grids_THWC`.
         number: that of its first picture in the segment.
     """
-    for score, start, end in sweeps(grids_THWC, frames, number):
-        if _is_lasting(grids_THWC, max(start - SPAN, 0), min(end + 2, len(grids_THWC) - 1)):
+    half, last = LAGS[-1] // 2, len(grids_THWC) - 1
+
+    def is_changed(t: int) -> bool:
+        before_HWC, after_HWC = grids_THWC[max(t - half, 0)], grids_THWC[min(t + half, last)]
+        return _scene_change(before_HWC, after_HWC, SHIFTS[LAGS[-1]]) > CHANGED
+
+    for score, start, end in sweeps(grids_THWC, frames, number, is_changed):
+        if _is_lasting(grids_THWC, max(start - SPAN, 0), min(end + 2, last)):
             yield Wipe(score, number + start, number + end)
 
 
@@ -171,7 +184,7 @@ def _is_lasting(grids_THWC: np.ndarray, old: int, new: int) -> bool:
     last = len(grids_THWC) - 1
 
     def change(a: int, b: int, shift: tuple[int, int]) -> float:
-        return _change(grids_THWC[max(a, 0)], grids_THWC[min(b, last)], shift)
+        return _scene_change(grids_THWC[max(a, 0)], grids_THWC[min(b, last)], shift)
 
     before, after = change(old - STEADY_FRAMES, old, SHIFTS[12]), change(new, new + STEADY_FRAMES, SHIFTS[12])
     if max(before, after, change(new, new + 2 * STEADY_FRAMES, SHIFTS[36])) > UNSTEADY:

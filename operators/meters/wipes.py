@@ -22,6 +22,7 @@ CHANGED_LEVELS = 12.0  # a block differs: mean over 3 x 3 blocks and B, G, R
 FAINT_LEVELS = 6.0  # below, a block is quiet however little it differs elsewhere
 WINDOWS, QUIET_FRAMES = (10, 14, 20, 28, 40, 56), 8  # frames of a whole wipe, and those on each side that belong to it
 FRAMES_LOOKED_AT = max(WINDOWS) + 2 * QUIET_FRAMES
+FRAMES_APART = 8  # frames for which `is_changed` is asked
 MAX_PASSING_FRAMES = 12  # a block differs this long at most: 2 SPAN, and a soft edge
 MIN_COVER, MIN_ONCE = 0.85, 0.45  # share of the blocks that differ at all, and once only
 MAX_DISORDER, MAX_JUMP, MAX_GAP, MIN_FRAMES = 0.3, 0.5, 0.4, 7  # see `Sweep`
@@ -78,7 +79,9 @@ def wipe_series(wipes: Iterable[Wipe], num_frames: int) -> np.ndarray:
     return found
 
 
-def sweeps(grids_THWC: np.ndarray, frames: range, number: int) -> Iterator[tuple[float, int, int]]:
+def sweeps(
+    grids_THWC: np.ndarray, frames: range, number: int, is_changed: Callable[[int], bool]
+) -> Iterator[tuple[float, int, int]]:
     """(score, first frame, frame after the last) of all that sweeps the picture, in windows that begin in `frames`.
 
     Args:
@@ -86,15 +89,23 @@ def sweeps(grids_THWC: np.ndarray, frames: range, number: int) -> Iterator[tuple
             as the segment has them.
         frames: indices into `grids_THWC`.
         number: that of its first picture in the segment; windows lie where they do in the whole segment.
+        is_changed: whether the scene before and after a frame is another; most footage has no such frame, and is
+            not looked at closely.
     """
-    end = min(frames.stop + FRAMES_LOOKED_AT, len(grids_THWC))
-    changes_THW = local_changes(grids_THWC, range(frames.start, end))
+    windows = list(_windows(frames, len(grids_THWC), number, lru_cache(None)(is_changed)))
+    if not windows:
+        return
+    at = min(first for first, _ in windows)
+    changes_THW = local_changes(grids_THWC, range(at, max(last for _, last in windows)))
+    share = (changes_THW > CHANGED_LEVELS).mean(axis=(1, 2))
     surest: dict[tuple[int, int], float] = {}
-    for first, last in _windows(changes_THW, len(frames), number + frames.start):
-        at = frames.start + first
-        sweep = sweep_of(changes_THW[first:last], _is_lit(grids_THWC[at], grids_THWC[frames.start + last - 1]))
+    for first, last in windows:
+        share_of = share[first - at : last - at]
+        if not MIN_PASSES <= share_of.sum() <= MAX_PASSES or share_of.max() > MAX_AT_ONCE:
+            continue
+        sweep = sweep_of(changes_THW[first - at : last - at], _is_lit(grids_THWC[first], grids_THWC[last - 1]))
         if sweep is not None and sweep.is_wipe:
-            place = at + sweep.start, at + sweep.end
+            place = first + sweep.start, first + sweep.end
             surest[place] = max(surest.get(place, 0.0), sweep.score)
     move = lru_cache(None)(lambda t, span: picture_move(grids_THWC[t - span], grids_THWC[t + span]))
     for (start, stop), score in surest.items():
@@ -102,16 +113,16 @@ def sweeps(grids_THWC: np.ndarray, frames: range, number: int) -> Iterator[tuple
             yield score, start, stop
 
 
-def _windows(changes_THW: np.ndarray, num_firsts: int, number: int) -> Iterator[tuple[int, int]]:
-    """(first, last + 1) of the windows in which blocks change for about as long as in a wipe, not all at once."""
-    share = (changes_THW > CHANGED_LEVELS).mean(axis=(1, 2))
-    passes = np.concatenate([[0.0], np.cumsum(share)])
+def _windows(
+    frames: range, num_grids: int, number: int, is_changed: Callable[[int], bool]
+) -> Iterator[tuple[int, int]]:
+    """(first, last + 1) of the windows that begin in `frames` and have another scene on either side of their middle."""
     for window in WINDOWS:
         step, length = window // 4, window + 2 * QUIET_FRAMES
-        for first in range(-number % step, min(num_firsts, len(share) - length + 1), step):
-            last = first + length
-            if MIN_PASSES <= passes[last] - passes[first] <= MAX_PASSES and share[first:last].max() <= MAX_AT_ONCE:
-                yield first, last
+        for first in range(frames.start + -(number + frames.start) % step, frames.stop, step):
+            middle = first + length // 2
+            if first + length <= num_grids and is_changed(middle - (number + middle) % FRAMES_APART):
+                yield first, first + length
 
 
 def sweep_of(changes_THW: np.ndarray, is_lit_HW: np.ndarray) -> Sweep | None:
