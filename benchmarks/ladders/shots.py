@@ -182,8 +182,10 @@ def judge_material(of: Material, counts: Counts) -> Outcome:
         outcome.num_frames += reel.num_frames
         with tempfile.TemporaryDirectory() as folder:
             series = measure_reel(reel, Path(folder), trial.crf, clock)
-        for name, detector in DETECTORS.items():
-            outcome.verdicts[name] += judge_clips(reel, clips_of(series, detector))
+        verdicts = {name: judge_clips(reel, clips_of(series, detector)) for name, detector in DETECTORS.items()}
+        for name, verdict in verdicts.items():
+            outcome.verdicts[name] += verdict
+        print(f"{of.name} reel, seed {trial.seed}: {_summary(verdicts[BEST])}", flush=True)  # a minute or two each
     outcome.seconds = dict(clock.seconds)
     return outcome
 
