@@ -5,7 +5,8 @@ A pair of frames counts for a clip only if both lie in it. Means, medians and th
 null; a clip without any has a null score: it was not measured.
 """
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from operators.stitch import SeriesIndex, Stitched, stitch
 from reelmill.column import Column, arrow_schema
 from reelmill.tables import CLIP_ID, SOURCE_ID, SOURCES
 
-VERSION = 1
+VERSION = 2  # 2: packet_hash
 
 SOURCE_FACTS = (
     "media",
@@ -65,6 +66,12 @@ BITS_FACTS = (
         "null for codecs without a number, such as those that code each frame by itself",
     ),
 )
+PACKET_HASH = Column(
+    "packet_hash",
+    pa.string(),
+    "32 hex digits over what the packets of the clip's frames code, the same in any container: equal for a copy of the "
+    "bit stream; null where the reader does not see packets",
+)
 DAMAGE_FACTS = (
     Column(
         "num_corrupt_frames",
@@ -82,7 +89,14 @@ DAMAGE_FACTS = (
 def score_columns(meters: Iterable[Meter]) -> tuple[Column, ...]:
     """What `score_clips` writes beside clip_id and source_id, with these meters."""
     sources = {column.name: column for column in SOURCES}
-    facts = (*CLIP_FACTS, *(sources[name] for name in SOURCE_FACTS), *SIZE_FACTS, *BITS_FACTS, *DAMAGE_FACTS)
+    facts = (
+        *CLIP_FACTS,
+        *(sources[name] for name in SOURCE_FACTS),
+        *SIZE_FACTS,
+        *BITS_FACTS,
+        PACKET_HASH,
+        *DAMAGE_FACTS,
+    )
     return (*facts, *(score.column for meter in meters for score in meter.scores))
 
 
@@ -105,6 +119,7 @@ def score_clips(clips: pa.Table, series: pa.Table, sources: pa.Table, meters: It
     columns |= _source_facts(clips, sources)
     columns |= _sizes(columns)
     columns |= _bits(places.bytes_per_frame(), columns)
+    columns["packet_hash"] = places.packet_hashes()
     columns |= places.damage()
     names = (*SOURCE_FACTS, *(column.name for column in (*CLIP_FACTS, *SIZE_FACTS, *BITS_FACTS)))
     facts = pa.table({name: columns[name] for name in names})
@@ -153,18 +168,32 @@ class _Places:
     def bytes_per_frame(self) -> np.ndarray:
         """Mean bytes of a frame of each clip; NaN where they are not known of every frame."""
         result = np.full(self.num_clips, np.nan)
-        for source_id, clip_list in self.clips_of.items():
-            frames = self.frames[source_id]
-            if "frame_bytes" not in frames.index.series.column_names:
-                continue
-            values = np.concatenate([np.zeros(0), *(frames.index.values("frame_bytes", row) for row in frames.rows)])
-            if len(values) != len(frames.pts):
-                continue
+        for clip_list, frames, values in self._of_packets("frame_bytes"):
             total, num_unknown = _running(np.nan_to_num(values)), _running(np.isnan(values))
             first, last = (np.searchsorted(frames.pts, side[clip_list]) for side in (self.start, self.end))
             mean = (total[last] - total[first]) / np.maximum(last - first, 1)
             result[clip_list] = np.where(num_unknown[last] == num_unknown[first], mean, np.nan)
         return result
+
+    def packet_hashes(self) -> list[str | None]:
+        """Hash over the frames' hashes of each clip; None where one is not known."""
+        result: list[str | None] = [None] * self.num_clips
+        for clip_list, frames, values in self._of_packets("frame_hash"):
+            for clip in clip_list:
+                first, last = np.searchsorted(frames.pts, [self.start[clip], self.end[clip]], side="left")
+                part = values[first:last]
+                if len(part) and not np.isnan(part).any():
+                    result[clip] = hashlib.blake2b(part.astype("<i8").tobytes(), digest_size=16).hexdigest()
+        return result
+
+    def _of_packets(self, name: str) -> Iterator[tuple[list[int], Stitched, np.ndarray]]:
+        """Clips, frames and a column of one value per frame of each source that has it of every frame."""
+        for source_id, clip_list in self.clips_of.items():
+            frames = self.frames[source_id]
+            if name in frames.index.series.column_names:
+                values = np.concatenate([np.zeros(0), *(frames.index.values(name, row) for row in frames.rows)])
+                if len(values) == len(frames.pts):
+                    yield clip_list, frames, values
 
     def damage(self) -> dict[str, list[Any]]:
         """num_corrupt_frames and is_damaged of each clip."""

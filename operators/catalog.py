@@ -29,6 +29,7 @@ METERS: dict[str, str] = {
     "sharpness": "operators.meters.sharpness:Sharpness",
     "sidefill": "operators.meters.sidefill:SideFill",
     "transnet": "operators.meters.transnet:Transnet",
+    "video_hash": "operators.meters.video_hash:VideoHash",
 }
 OPERATORS: dict[str, str] = {
     "embedding": "operators.embedding:Embedding",

@@ -52,7 +52,7 @@ class Measure(Operator):
     """
 
     name: ClassVar[str] = "measure"
-    version: ClassVar[int] = 3  # 2: frame_bytes; 3: PROXY and COLOR from four rows of each block
+    version: ClassVar[int] = 4  # 2: frame_bytes; 3: PROXY and COLOR from four rows of each block; 4: frame_hash
     neutral: ClassVar[frozenset[str]] = frozenset({"threads", "time_limit_s", "memory_limit_gb"})
     reads: ClassVar[tuple[Column, ...]] = (*(c for c in SOURCES if c.name in _READS), *WORK)
     resources: ClassVar[Resources] = Resources(num_cpus=1.0, memory_gb=1.5)
@@ -298,6 +298,7 @@ def measure_segment(
             "frame_pts": frame_pts,
             "frame_is_key": frame_is_key,
             "frame_bytes": [segment.packet_bytes.get(pts) for pts in frame_pts],
+            "frame_hash": [(segment.packet_hashes or {}).get(pts) for pts in frame_pts],
             "next_pts": next_pts,
             "last_duration_pts": last_duration,
             "num_corrupt_frames": segment.num_corrupt_frames,

@@ -95,6 +95,7 @@ class RgbSegment(Closing):
     backend_note: str | None = None
     num_corrupt_frames = 0  # these readers do not say
     damage: str | None = None
+    packet_hashes: dict[int, int] | None = None
 
     def __init__(self, index: FrameIndex, start_pts: int | None, end_pts: int | None, first_HWC: np.ndarray) -> None:
         self.time_base = index.time_base

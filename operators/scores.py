@@ -9,6 +9,7 @@ scores = (
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,25 @@ class Groups:
     """One series column's values of many clips, nulls left out. Statistics are arrays over the clips.
 
     Attributes:
-        values, clip: [N] values and the clip each lies in; a clip's values are in time order.
+        values, clip: [N] values (numbers, or bytes, of which there are no statistics) and the clip each lies in; a
+            clip's values are in time order.
         num_clips: clips, with or without values.
     """
 
     def __init__(self, values: np.ndarray, clip: np.ndarray, num_clips: int) -> None:
-        is_known = ~np.isnan(values)
-        self.values, self.clip, self.num_clips = values[is_known].astype(np.float64), clip[is_known], num_clips
-        order = np.lexsort((self.values, self.clip))
-        self.sorted = self.values[order]
+        if values.dtype == object:
+            is_known = np.array([value is not None for value in values], bool)
+        else:
+            values = values.astype(np.float64)
+            is_known = ~np.isnan(values)
+        self.values, self.clip, self.num_clips = values[is_known], clip[is_known], num_clips
         self.counts = np.bincount(self.clip, minlength=num_clips)
         self.starts = np.cumsum(self.counts) - self.counts
+
+    @cached_property
+    def sorted(self) -> np.ndarray:
+        """[N] values, ascending within each clip."""
+        return self.values[np.lexsort((self.values, self.clip))]
 
     def mean(self) -> np.ndarray:
         """Mean; NaN for a clip without values."""

@@ -87,15 +87,19 @@ def cluster(vectors_ND: np.ndarray, num_clusters: int | None = None, num_probes:
     return Clusters(centroids, nearest)
 
 
-def similar_pairs(vectors_ND: np.ndarray, clusters: Clusters, threshold: float) -> Pairs:
+def similar_pairs(
+    vectors_ND: np.ndarray, clusters: Clusters, threshold: float, owner_N: np.ndarray | None = None
+) -> Pairs:
     """Pairs with cosine >= `threshold` that share one of their nearest clusters.
 
     Args:
         vectors_ND: float32, rows of length 1.
+        owner_N: whose row it is; pairs of rows of one owner are left out.
 
     Source: SemDeDup (Abbas et al. 2023) with several clusters per vector.
     """
-    found = [_pairs_within(vectors_ND, members, threshold) for members in _members(clusters)]
+    owner_N = np.arange(len(vectors_ND)) if owner_N is None else owner_N
+    found = [_pairs_within(vectors_ND, members, threshold, owner_N) for members in _members(clusters)]
     keys = np.concatenate([np.zeros(0, np.int64), *(key for key, _ in found)])
     cosines = np.concatenate([np.zeros(0, np.float32), *(cosine for _, cosine in found)])
     keys, first = np.unique(keys, return_index=True)
@@ -112,15 +116,17 @@ def _members(clusters: Clusters) -> Iterator[np.ndarray]:
         yield part // probes
 
 
-def _pairs_within(vectors_ND: np.ndarray, members: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def _pairs_within(
+    vectors_ND: np.ndarray, members: np.ndarray, threshold: float, owner_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(first * N + second, cosine) of the pairs among `members`."""
-    num, part_ND = len(vectors_ND), vectors_ND[members]
+    num, part_ND, owner = len(vectors_ND), vectors_ND[members], owner_N[members]
     keys, cosines = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
     for start in range(0, len(members), ROWS_AT_ONCE):
         cosine_RC = part_ND[start : start + ROWS_AT_ONCE] @ part_ND[start:].T
         row, column = np.nonzero(cosine_RC >= threshold)
-        is_upper = column > row
-        row, column = row[is_upper], column[is_upper]
+        is_wanted = (column > row) & (owner[start + row] != owner[start + column])
+        row, column = row[is_wanted], column[is_wanted]
         keys.append(members[start + row] * num + members[start + column])
         cosines.append(cosine_RC[row, column])
     return np.concatenate(keys), np.concatenate(cosines)

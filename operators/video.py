@@ -10,7 +10,6 @@ Every exception that a file or its storage causes leaves this module as RowError
 """
 
 import errno
-import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -22,6 +21,7 @@ import numpy as np
 from operators.contract import RowError, StreamInfo
 from operators.views import Frame, RgbFrame, geometry_of, luma_depth, rgb_geometry
 from reelmill.media import Media, MediaError, is_image, open_bytes, open_media
+from reelmill.payload import PayloadHash
 from reelmill.spans import SpanError, iter_span, read_image, read_span
 
 BACKENDS = ("pyav", "decord", "torchcodec", "torchcodec-cuda")
@@ -59,6 +59,7 @@ class Segment(Protocol):
     num_corrupt_frames: int  # frames of the segment that the decoder flagged
     damage: str | None  # decoding error that ended the segment early; null if it came to its end
     packet_bytes: dict[int, int]  # pts -> bytes of the packet that carried the frame, complete after the loop
+    packet_hashes: dict[int, int] | None  # likewise what it codes, see reelmill.payload; null if the reader cannot say
 
     def __iter__(self) -> Iterator[Frame]: ...
     def close(self) -> None: ...
@@ -149,7 +150,8 @@ class PyavSegment(Closing):
         self.damage: str | None = None
         self._end_pts = end_pts
         self._media: Media = open_media(uri, threads=threads)
-        self.packet_bytes = self._media.packet_bytes
+        self._media.hash_packets()
+        self.packet_bytes, self.packet_hashes = self._media.packet_bytes, self._media.packet_hashes
         self._frames: Generator[Any, None, None] = self._raw(iter_span(self._media, start_pts, end_pts, seek_pts))
         stream = self._media.stream
         self.time_base = stream.time_base or Fraction(1)
@@ -215,7 +217,9 @@ class ImageSegment(Closing):
         self.backend_note = None if backend == "pyav" else f"still images are not read by {backend}"
         self._rgb = read_image(uri)
         with open_bytes(uri) as file:
-            self.packet_bytes = {0: file.seek(0, os.SEEK_END)}
+            data = file.read()
+        self.packet_bytes = {0: len(data)}
+        self.packet_hashes: dict[int, int] | None = {0: PayloadHash("image", None)(data)}
         self._geometry = rgb_geometry(self._rgb.shape[1], self._rgb.shape[0], 0.0)
         self.info = self._geometry.info
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Near duplicates and topics' sizes over the whole data set: a barrier after the models round, at gate `dedup`.
+"""Duplicates and topics' sizes over the whole data set: a barrier after the models round, at gate `dedup`.
 
 Looks at the clips that are kept so far, all units together, and writes a row for each: which kept clip it repeats, how
 large its cluster is, and which sources must fall on one side of the train/val split. What is done about it is a rule:
@@ -17,20 +17,37 @@ import pyarrow as pa
 from pydantic import Field
 
 from pipelines.ledger import Ledger
+from pipelines.near_pairs import EVIDENCE, Evidence, find_evidence, kind_of, value_of
 from pipelines.rounds import files_hash
 from pipelines.rules import Section
 from reelmill.column import Column, arrow_schema
 from reelmill.ids import draw_of
 from reelmill.tables import CLIP_ID, SOURCE_ID
 
-VERSION = 1
+VERSION = 2
+_NOTHING = "null if there is nothing to compare the clip by"
 DUPLICATES = (
     CLIP_ID,
     SOURCE_ID,
-    Column("is_duplicate", pa.bool_(), "another, better clip that is kept is near it; null without an embedding"),
+    Column("is_duplicate", pa.bool_(), f"another, better clip that is kept is near it; {_NOTHING}"),
     Column("duplicate_of", pa.string(), "clip id of the kept clip that it repeats; null if it is none's duplicate"),
-    Column("duplicate_cosine", pa.float32(), "cosine of the two embeddings; null if it is none's duplicate"),
-    Column("num_duplicates", pa.int32(), "clips that repeat this one; null without an embedding"),
+    Column(
+        "duplicate_kind",
+        pa.string(),
+        "the strongest evidence for that: exact (same bit stream), perceptual (a copy of the pictures) or semantic "
+        "(near embeddings); null if it is none's duplicate",
+    ),
+    Column(
+        "duplicate_appearance",
+        pa.float32(),
+        "mean correlation of the two clips' pictures where they agree best, 0-1; null unless the kind is perceptual",
+    ),
+    Column(
+        "duplicate_cosine",
+        pa.float32(),
+        "cosine of the two embeddings; null if it is none's duplicate, or one of the two has no embedding",
+    ),
+    Column("num_duplicates", pa.int32(), f"clips that repeat this one; {_NOTHING}"),
     Column("cluster_id", pa.int32(), "k-means cluster of its embedding; null without an embedding"),
     Column("cluster_size", pa.int32(), "clips in that cluster that are no duplicates; null without an embedding"),
     Column(
@@ -48,10 +65,12 @@ DUPLICATES = (
 
 
 class Dedup(Section):
-    """Semantic near duplicates by the column `embedding` of the models round.
+    """Duplicates by what there is to compare: bit streams always, pictures if the meter `video_hash` is listed,
+    meanings if an operator writes `embedding`. See `pipelines.near_pairs`.
 
     Args:
         threshold: clips whose embeddings have at least this cosine are near.
+        mirrored: a copy with left and right exchanged is a copy too (perceptual).
         keep: columns that say which of two near clips is better, most important first; larger is better, `-name`:
             smaller is better. Ties go to the smaller clip id.
         num_clusters: of k-means; null: twice the square root of the number of clips.
@@ -65,6 +84,7 @@ class Dedup(Section):
     num_clusters: int | None = Field(default=None, ge=1)
     num_probes: int = Field(default=4, ge=1)
     seed: int = 0
+    mirrored: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -92,8 +112,7 @@ class DedupAll:
         stamps = [self.duplicates.stamp(unit) for unit in units]
         if all(stamp is not None and stamp.input == input_hash for stamp in stamps):
             return 0
-        names = ["clip_id", "source_id", "embedding", *self.config.columns]
-        parts = [self.kept_rows(unit).select(names) for unit in units]
+        parts = [self._columns(self.kept_rows(unit)) for unit in units]
         table = find_duplicates(pa.concat_tables(parts, promote_options="permissive"), self.config)
         start = 0
         for unit, part in zip(units, parts, strict=True):
@@ -101,68 +120,79 @@ class DedupAll:
             start += part.num_rows
         return table.num_rows
 
+    def _columns(self, rows: pa.Table) -> pa.Table:
+        evidence = [name for name in EVIDENCE.values() if name in rows.column_names]
+        return rows.select(["clip_id", "source_id", *evidence, *self.config.columns])
+
 
 def find_duplicates(clips: pa.Table, config: Dedup) -> pa.Table:
     """A row of DUPLICATES per clip, in the same order.
 
     Args:
-        clips: clip_id, source_id, embedding (float32 list, null allowed) and the columns of `config.keep`.
+        clips: clip_id, source_id, the columns of `config.keep`, and whichever there are of packet_hash (string),
+            video_hash (binary) and embedding (float32 list), null allowed.
 
     Raises:
         ValueError: embeddings of different lengths.
     """
-    is_known = clips["embedding"].is_valid()
-    known = clips.filter(is_known)
-    values = _near_ones(known, config) if known.num_rows else {}
-    has = np.asarray(is_known)
-    columns = {name: _spread(column, has) for name, column in values.items() if name != "pairs"}
-    rows = np.flatnonzero(has)
-    pairs = [(int(rows[a]), int(rows[b])) for a, b in values.get("pairs", ())]
-    sources = clips["source_id"].to_pylist()
-    columns |= {
-        "clip_id": clips["clip_id"].to_pylist(),
-        "source_id": sources,
-        "split_group": source_groups(sources, pairs),
-    }
-    none = [None] * clips.num_rows
-    schema = arrow_schema(DUPLICATES)
-    arrays = [pa.array(columns.get(field.name, none), field.type, from_pandas=True) for field in schema]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    from operators.similar import leaders
 
-
-def _near_ones(clips: pa.Table, config: Dedup) -> dict[str, Any]:
-    """The columns of clips that all have embeddings, and `pairs`, the rows that are near each other."""
-    from operators.similar import cluster, leaders, normalised, similar_pairs
-
-    ids = clips["clip_id"].to_pylist()
-    vectors_ND = normalised(_matrix(clips["embedding"]))
-    clusters = cluster(vectors_ND, config.num_clusters, config.num_probes, config.seed)
-    near = similar_pairs(vectors_ND, clusters, config.threshold)
-    leader = leaders(near, _best_first(clips, config.keep))
+    evidence = find_evidence(clips, config)
+    leader = leaders(evidence.pairs, _best_first(clips, config.keep))
+    ids, sources = clips["clip_id"].to_pylist(), clips["source_id"].to_pylist()
     is_duplicate = leader != np.arange(len(ids))
-    cluster_of = clusters.nearest[:, 0]
-    size = np.bincount(cluster_of[~is_duplicate], minlength=len(clusters.centroids))[cluster_of]
-    draw = np.array([draw_of("balance", config.seed, name) for name in ids])
-    cosine = np.einsum("nd,nd->n", vectors_ND, vectors_ND[leader])
-    return {
-        "pairs": zip(near.first, near.second, strict=True),
-        "is_duplicate": is_duplicate,
-        "duplicate_of": [ids[kept] if is_one else None for kept, is_one in zip(leader, is_duplicate, strict=True)],
-        "duplicate_cosine": np.where(is_duplicate, cosine, np.nan),
-        "num_duplicates": np.bincount(leader, minlength=len(ids)) - ~is_duplicate,
-        "cluster_id": cluster_of,
-        "cluster_size": size,
-        "cluster_draw": size * draw**2,
+    pairs = evidence.pairs
+    columns: dict[str, Any] = {
+        "clip_id": ids,
+        "source_id": sources,
+        "is_duplicate": [bool(d) if has else None for d, has in zip(is_duplicate, evidence.has_N, strict=True)],
+        "duplicate_of": [ids[kept] if d else None for kept, d in zip(leader, is_duplicate, strict=True)],
+        "num_duplicates": _where(evidence.has_N, np.bincount(leader, minlength=len(ids)) - ~is_duplicate),
+        "split_group": source_groups(sources, zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)),
+        **_why(evidence, leader),
+        **_clustered(evidence, is_duplicate, ids, config.seed),
     }
+    schema = arrow_schema(DUPLICATES)
+    return pa.Table.from_arrays([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-def _matrix(embeddings: pa.ChunkedArray) -> np.ndarray:
-    """float32 [N, D] of a list column without nulls."""
-    column = embeddings.combine_chunks()
-    sizes = np.unique(np.asarray(column.value_lengths()))
-    if len(sizes) > 1:
-        raise ValueError(f"dedup: embeddings have {' and '.join(map(str, sizes))} numbers: two models are mixed")
-    return np.asarray(column.flatten(), np.float32).reshape(len(column), -1 if len(column) else 0)
+def _why(evidence: Evidence, leader: np.ndarray) -> dict[str, list[Any]]:
+    """Kind, appearance and cosine of each duplicate and the clip that it repeats."""
+    pairs = evidence.pairs
+    similarity = dict(zip(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True), pairs.similarity, strict=True))
+    place = {row: k for k, row in enumerate(evidence.rows_K.tolist())}
+    kinds: list[Any] = [None] * len(leader)
+    appearances, cosines = list(kinds), list(kinds)
+    for row, kept in enumerate(leader.tolist()):
+        if kept == row:
+            continue
+        best = float(similarity[min(row, kept), max(row, kept)])
+        kinds[row] = kind_of(best)
+        if kinds[row] == "perceptual":
+            appearances[row] = value_of(best)
+        if row in place and kept in place:
+            assert evidence.vectors_KD is not None
+            cosines[row] = float(evidence.vectors_KD[place[row]] @ evidence.vectors_KD[place[kept]])
+    return {"duplicate_kind": kinds, "duplicate_appearance": appearances, "duplicate_cosine": cosines}
+
+
+def _clustered(evidence: Evidence, is_duplicate: np.ndarray, ids: list[str], seed: int) -> dict[str, list[Any]]:
+    """Cluster, its size without duplicates and the draw of the clips that have embeddings; null for the others."""
+    columns: dict[str, list[Any]] = {name: [None] * len(ids) for name in ("cluster_id", "cluster_size", "cluster_draw")}
+    if evidence.clusters is None:
+        return columns
+    cluster_of = evidence.clusters.nearest[:, 0]
+    kept = cluster_of[~is_duplicate[evidence.rows_K]]
+    sizes = np.bincount(kept, minlength=len(evidence.clusters.centroids))
+    for row, cluster_id in zip(evidence.rows_K.tolist(), cluster_of.tolist(), strict=True):
+        size = int(sizes[cluster_id])
+        draw = size * draw_of("balance", seed, ids[row]) ** 2
+        columns["cluster_id"][row], columns["cluster_size"][row], columns["cluster_draw"][row] = cluster_id, size, draw
+    return columns
+
+
+def _where(has: np.ndarray, values: np.ndarray) -> list[Any]:
+    return [value if is_there else None for value, is_there in zip(values.tolist(), has, strict=True)]
 
 
 def _best_first(clips: pa.Table, keep: Iterable[str]) -> np.ndarray:
@@ -173,12 +203,6 @@ def _best_first(clips: pa.Table, keep: Iterable[str]) -> np.ndarray:
         values = clips[name.removeprefix("-")].cast(pa.float64()).to_numpy()
         keys.append(np.where(np.isnan(values), np.inf, sign * values))
     return np.lexsort(keys)
-
-
-def _spread(values: Any, has: np.ndarray) -> list[Any]:
-    """The values at the rows that have an embedding, None elsewhere and for NaN."""
-    found = iter(values.tolist() if isinstance(values, np.ndarray) else values)
-    return [next(found) if is_there else None for is_there in has]
 
 
 def source_groups(source_ids: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[str]:

@@ -58,8 +58,6 @@ def check_plan(plan: "Plan") -> None:
 
 
 def _check_dedup(keep: Iterable[str], known: Columns) -> None:
-    if "embedding" not in known:
-        raise PlanError("dedup compares embeddings, and no operator writes one: add {op: embedding, ...} to models")
     for name in keep:
         if name not in known:
             raise PlanError(f"dedup.keep: there is no column {name!r}{nearest(name, known)}")

@@ -150,6 +150,7 @@ class Media:
         container: PyAV's input container.
         stream: its first video stream that is no cover picture.
         packet_bytes: pts -> bytes of the packets with that pts that `packets` gave since the last seek.
+        packet_hashes: likewise what they code, see `reelmill.payload`; null unless `hash_packets` was called.
         is_untimed: AVI with reordered H.264. It stores no presentation times; its packets' pts count in file order.
     """
 
@@ -158,6 +159,8 @@ class Media:
         self._threads = threads
         self._is_fresh = False
         self.packet_bytes: dict[int, int] = {}
+        self.packet_hashes: dict[int, int] | None = None
+        self._hash: Callable[[bytes], int] | None = None
         self._file: RangeFile | None = None
         self.container: av.container.InputContainer
         self.stream: av.video.stream.VideoStream
@@ -225,21 +228,39 @@ class Media:
                 if packet.has_sidedata("encryption_info"):  # some of it would decode, to noise
                     raise MediaError(f"{self.uri}: the video is encrypted; decrypt it first")
                 if packet.size and packet.pts is not None and not self.is_untimed:
-                    # two packets of one pts are the fields of one picture
-                    self.packet_bytes[packet.pts] = self.packet_bytes.get(packet.pts, 0) + packet.size
+                    self._note(packet, packet.pts)
                 yield packet
         except IndexError:  # PyAV 18, after our last packet: a stream that turned up while reading (damaged MPEG-TS)
             return
 
+    def _note(self, packet: "av.Packet", pts: int) -> None:
+        """Size and hash; two packets of one pts are the fields of one picture."""
+        self.packet_bytes[pts] = self.packet_bytes.get(pts, 0) + packet.size
+        if self.packet_hashes is not None and self._hash is not None:
+            self.packet_hashes[pts] = self.packet_hashes.get(pts, 0) ^ self._hash(bytes(packet))
+
+    def hash_packets(self) -> None:
+        """Fills `packet_hashes` from here on (0.1 ms for 100 kB)."""
+        from reelmill.payload import PayloadHash
+
+        context = self.stream.codec_context
+        self.packet_hashes = {}
+        self._hash = PayloadHash(context.codec.canonical_name, context.extradata)
+
+    def _forget(self) -> None:
+        self.packet_bytes.clear()
+        if self.packet_hashes is not None:
+            self.packet_hashes.clear()
+
     def seek(self, pts: int) -> None:
         """To a key packet, as the container guesses, at or before `pts`. Raises av.error.FFmpegError, OSError."""
         self._is_fresh = False
-        self.packet_bytes.clear()
+        self._forget()
         self.container.seek(pts, stream=self.stream, backward=True)
 
     def rewind(self) -> None:
         """To the first packet, by opening the file again: sure in every container, unlike seeking to the start."""
-        self.packet_bytes.clear()
+        self._forget()
         if not self._is_fresh:
             self.close()
             self._open()

@@ -16,6 +16,8 @@ from reelmill.media import Media, open_media
 _H264_SLICES, _H264_PARAMETERS, _H264_SPS = range(1, 6), (7, 8, 13, 15), 7
 _HEVC_SLICES, _HEVC_PARAMETERS, _HEVC_SPS = range(32), (32, 33, 34), 33
 _HEVC_SUBLAYER_NON_REFERENCE = (0, 2, 4, 6, 8, 10, 12, 14)  # TRAIL_N, TSA_N, STSA_N, RADL_N, RASL_N, reserved
+_LENGTH_AT = {"h264": 4, "hevc": 21}  # byte of avcC, hvcC
+LOOK_BYTES = 128  # of a unit: its header, or a sequence parameter set
 _HIGH_PROFILES = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 
 
@@ -140,18 +142,16 @@ class Droppable:
         self._top_layer: int | None = None  # HEVC: highest temporal id that the sequence may have
         self.whole_frames, self.is_monochrome = codec != "h264", False
         data = extradata or b""
-        length_at = {"h264": 4, "hevc": 21}.get(codec)
-        configured = length_at is not None and len(data) > length_at + 1 and data[0] == 1
-        self._length_bytes = (data[length_at] & 3) + 1 if length_at is not None and configured else 0
-        if length_at is not None:
-            for unit in _configured_units(data, codec) if configured else _units(data, 0):
+        self._length_bytes = length_bytes_of(codec, data)
+        if codec in _LENGTH_AT:
+            for unit in _configured_units(data, codec) if self._length_bytes else units_of(data, 0, LOOK_BYTES):
                 self._learn(unit)
 
     def __call__(self, data: bytes) -> bool:
         """Whether this packet can be left out without a change to any other picture."""
         if self._codec not in ("h264", "hevc"):
             return False
-        units = list(_units(data, self._length_bytes))
+        units = list(units_of(data, self._length_bytes, LOOK_BYTES))
         for unit in units:
             self._learn(unit)
         return self._h264(units) if self._codec == "h264" else self._hevc(units)
@@ -179,21 +179,29 @@ class Droppable:
         )
 
 
-def _units(data: bytes, length_bytes: int) -> Iterator[bytes]:
-    """First bytes (at most 128) of each NAL unit: length-prefixed, or after start codes if `length_bytes` is 0."""
+def length_bytes_of(codec: str, extradata: bytes) -> int:
+    """Bytes of the length before each NAL unit as an avcC or hvcC record says; 0: there are start codes instead."""
+    at = _LENGTH_AT.get(codec)
+    configured = at is not None and len(extradata) > at + 1 and extradata[0] == 1
+    return (extradata[at] & 3) + 1 if at is not None and configured else 0
+
+
+def units_of(data: bytes, length_bytes: int, most: int | None = None) -> Iterator[bytes]:
+    """NAL units, or their first `most` bytes: length-prefixed, or after start codes if `length_bytes` is 0."""
     at = 0
     if length_bytes:
         while at + length_bytes < len(data):
             size = int.from_bytes(data[at : at + length_bytes], "big")
             at += length_bytes
             if size:
-                yield data[at : min(at + size, at + 128)]
+                yield data[at : at + (size if most is None else min(size, most))]
             at += size
         return
     at = data.find(b"\0\0\1")
     while at >= 0:
         after = data.find(b"\0\0\1", at + 3)
-        unit = data[at + 3 : min(at + 131, after if after >= 0 else len(data))]
+        end = after if after >= 0 else len(data)
+        unit = data[at + 3 : end if most is None else min(at + 3 + most, end)]
         if unit:
             yield unit
         at = after

@@ -98,6 +98,12 @@ SERIES = (
     Column("frame_pts", pa.list_(i64), "pts of each frame in [start_pts, end_pts), ascending"),
     Column("frame_is_key", pa.list_(b), "whether each frame is a key frame"),
     Column("frame_bytes", pa.list_(i32), "bytes of the packet of each frame; null inside where unknown"),
+    Column(
+        "frame_hash",
+        pa.list_(i64),
+        "52 bits of blake2b over what the packet of each frame codes, the same in any container; null inside where the "
+        "reader does not see packets",
+    ),
     Column("next_pts", i64, "pts of the first frame after the segment; null at the source's end"),
     Column(
         "last_duration_pts", i64, "duration of the last frame in ticks; estimated from the median step if not stored"

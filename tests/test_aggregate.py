@@ -225,3 +225,12 @@ def test_bits_per_pixel_are_of_the_clip_and_its_codec() -> None:
     assert (first["clip_bits_per_pixel"], second["clip_bits_per_pixel"]) == (1.0, 3.0)
     assert first["clip_bits_per_pixel_h264"] == pytest.approx(1.67)
     assert (first["long_side_px"], first["short_side_px"]) == (100, 80)
+
+
+def test_the_hash_of_a_clips_packets_is_that_of_its_frames_alone() -> None:
+    part = {"frame_pts": list(range(40)), **cut_at(20, 40), "frame_hash": [7] * 10 + [8] * 10 + [7] * 10 + [8] * 10}
+    first, second = scored(series_of({"a" * 32: [part]}))
+    assert first["packet_hash"] == second["packet_hash"] is not None
+    part["frame_hash"] = [None, *part["frame_hash"][1:]]
+    first, again = scored(series_of({"a" * 32: [part]}))
+    assert (first["packet_hash"], again["packet_hash"]) == (None, second["packet_hash"])

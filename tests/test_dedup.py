@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dedup barrier: which of several near clips is kept, on which side of the split it falls, and through the mill."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from benchmarks.ladders.copies import remux
 from operators.cut import SplitConfig
 from pipelines.dedup import Dedup, find_duplicates, source_groups
 from pipelines.mill import Mill, Options
@@ -86,9 +86,21 @@ def test_embeddings_of_two_models_are_not_mixed() -> None:
         find_duplicates(clips(("a", [1, 0], 1), ("b", [1, 0, 0], 1)), SETTINGS)
 
 
+def test_the_strongest_evidence_is_named_and_a_bit_stream_needs_no_embedding() -> None:
+    """c0 is c1's bit stream and meaning, c2 near it in meaning, c3 has neither."""
+    table = clips(("a", [1, 0], 720), ("b", [1, 0], 2160), ("c", [1, 0.1], 720), ("d", None, 1), ("e", None, 2))
+    table = table.append_column("packet_hash", pa.array(["x", "x", "y", None, "z"]))
+    rows = find_duplicates(table, SETTINGS).to_pylist()
+    assert [row["duplicate_kind"] for row in rows] == ["exact", None, "semantic", None, None]
+    assert [row["is_duplicate"] for row in rows] == [True, False, True, None, False]
+    assert rows[0]["duplicate_cosine"] == pytest.approx(1)
+    assert rows[4]["cluster_id"] is None
+    only = find_duplicates(table.drop_columns(["embedding"]), SETTINGS).to_pylist()
+    assert [row["duplicate_of"] for row in only] == ["c1", None, None, None, None]
+
+
 def test_check_says_what_dedup_lacks() -> None:
-    with pytest.raises(PlanError, match="dedup compares embeddings, and no operator writes one"):
-        check(build_plan(load_recipe("quickstart", ["dedup={threshold: 0.9}"])))
+    check(build_plan(load_recipe("quickstart", ["dedup={threshold: 0.9}"])))  # bit streams are compared
     model = "models=[{op: embedding, backend: transformers, model: x}]"
     with pytest.raises(PlanError, match=r"dedup.keep: there is no column 'short_sid_px'; did you mean 'short_side_px'"):
         check(build_plan(load_recipe("quickstart", [model, "dedup={keep: [short_sid_px]}"])))
@@ -110,7 +122,7 @@ def tiny_clip(folder: Path) -> None:
 
 
 def test_copies_are_found_across_units_and_runs(tmp_path: Path) -> None:
-    """A copy under another name is dropped, the split follows the group, and a second run does nothing."""
+    """A copy in another container is dropped, the split follows the group, and a second run does nothing."""
     footage = tmp_path / "footage"
     footage.mkdir()
     for name, seed in (("one.mp4", 1), ("two.mp4", 2)):
@@ -134,10 +146,11 @@ def test_copies_are_found_across_units_and_runs(tmp_path: Path) -> None:
 
     first = mill()
     assert first.selection.read(0)["tier"].to_pylist() == ["train", "train"]
-    shutil.copy(footage / "one.mp4", footage / "copy.mp4")
+    remux(footage / "one.mp4", footage / "copy.mkv")
     second = mill()
     rows = {row["clip_id"]: row for row in second.duplicates.read(0).to_pylist()}
     assert sorted(row["is_duplicate"] for row in rows.values()) == [False, False, True]
+    assert {row["duplicate_kind"] for row in rows.values()} == {None, "exact"}
     selection = second.selection.read(0).to_pylist()
     [dropped] = [row for row in selection if row["tier"] == "reject"]
     assert dropped["reasons"][0]["rule"] == "duplicates"
