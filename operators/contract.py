@@ -50,6 +50,7 @@ class Operator(ABC):
     resources: ClassVar[Resources] = Resources()
     neutral: ClassVar[frozenset[str]] = frozenset()  # fields that change speed, never results; not fingerprinted
     exact: ClassVar[bool] = True  # same bytes for any batch, worker and machine of one kind
+    seconds_per_row: ClassVar[float] = 2.0  # about, on one worker: sizes the pool
     expands: ClassVar[bool] = False  # may give several rows per input row (windows of a clip), never none
 
     @property

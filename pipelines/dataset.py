@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a plan's tables lie in a data set, and which of its clips dearer rounds work on."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,9 @@ from pipelines.ledger import Ledger
 from pipelines.plan import Plan
 from pipelines.rounds import files_hash
 from reelmill.storage import Store
+from reelmill.tables import STATE
+
+STATE_NAMES = tuple(column.name for column in STATE)
 
 
 @dataclass
@@ -50,8 +54,10 @@ class DataSet:
         return self._ledger(f"scores/measure-{self.plan.fps['scores']}", ("clip_id",), "scores")
 
     @cached_property
-    def model_scores(self) -> Ledger:
-        return self._ledger(f"scores/models-{self.plan.fps['models']}", ("clip_id",), "models")
+    def model_scores(self) -> dict[str, Ledger]:
+        """The table of each model, in the order of the recipe."""
+        fps = self.plan.model_fps
+        return {name: Ledger(self.store, f"scores/{name}-{fp}", ("clip_id",), fp) for name, fp in fps.items()}
 
     @cached_property
     def duplicates(self) -> Ledger:
@@ -74,7 +80,6 @@ class DataSet:
         return [int(name[5:-8]) for name in names if name.startswith("unit-") and name.endswith(".parquet")]
 
     def select_task(self, gate: str) -> unit_tasks.SelectUnit:
-        models = self.model_scores if self.plan.models else None
         duplicates = self.duplicates if self.plan.dedup else None
         captions = self.captions if self.plan.caption else None
         return unit_tasks.SelectUnit(
@@ -82,7 +87,7 @@ class DataSet:
             self.series,
             self.clips,
             self.scores,
-            models,
+            tuple(self.model_scores.values()),
             duplicates,
             captions,
             self.selection,
@@ -96,10 +101,37 @@ class DataSet:
     def kept_hash(self, gate: str, unit: int) -> str:
         return self.select_task(gate).kept_hash(unit)
 
+    def model_rows(self, name: str, unit: int) -> pa.Table:
+        """Input of a model: the clips kept at gate `measure`, with what the models before it found."""
+        rows = self.kept_rows("measure", unit)
+        for other in self._before(name):
+            table = self.model_scores[other].read(unit)
+            place = {clip_id: row for row, clip_id in enumerate(table["clip_id"].to_pylist())}
+            found = table.take(pa.array([place.get(clip_id) for clip_id in rows["clip_id"].to_pylist()], pa.int64()))
+            for name in table.column_names:
+                if name not in (*rows.column_names, *STATE_NAMES):
+                    rows = rows.append_column(table.schema.field(name), found[name])
+        return rows
+
+    def model_hash(self, name: str, unit: int) -> str:
+        """Input hash of the same."""
+        return files_hash(self.kept_hash("measure", unit), *self.models_content(unit, self._before(name)))
+
+    def _before(self, name: str) -> list[str]:
+        """The models whose columns this one reads."""
+        wanted = {column.name for column in self.plan.models_by_name[name].reads}
+        names = list(self.plan.models_by_name)
+        before = names[: names.index(name)]
+        return [n for n in before if wanted & {column.name for column in self.plan.models_by_name[n].writes}]
+
     def dedup_hash(self, unit: int) -> str:
         """Input hash of a unit's share in the deduplication: the clips kept so far, their scores and embeddings."""
-        stamp = self.model_scores.stamp(unit) if self.plan.models else None
-        return files_hash(self.kept_hash("models", unit), self.scores.content(unit), stamp.content if stamp else "")
+        return files_hash(self.kept_hash("models", unit), self.scores.content(unit), *self.models_content(unit))
+
+    def models_content(self, unit: int, names: Iterable[str] | None = None) -> list[str]:
+        """Contents of a unit in the models' tables, of all or of those named."""
+        ledgers = [self.model_scores[name] for name in (self.model_scores if names is None else names)]
+        return [ledger.content(unit) for ledger in ledgers if ledger.stamp(unit) is not None]
 
     def outcome(self) -> Any:
         """Kept, rejected and failed clips by rule (`pipelines.select.merge_summaries`); None before the selection."""

@@ -43,6 +43,7 @@ from reelmill import tables
 from reelmill.ids import unit_of
 
 STAGES = ("probe", "measure", "clips", "models", "dedup", "caption", "select", "tokenize", "pack", "report")
+CHEAP_S = 0.01  # a row that costs less is arithmetic on stored numbers
 SMALL_ROUND_S = 5.0  # a round of pure Python that is estimated to be shorter needs no actors
 MAX_ROWS_PER_PLAN = 20_000  # rows of work the driver holds at once
 
@@ -139,7 +140,7 @@ class Mill(DataSet):
 
     def exit_code(self) -> int:
         """1 if rows stand that failed by our own bugs, whichever run made them, else 0."""
-        ledgers = [self.sources, self.series, self.model_scores, self.captions]
+        ledgers = [self.sources, self.series, *self.model_scores.values(), self.captions]
         ledgers += [self.tokens(operator.spec.spec_id) for operator in self.plan.tokenizers]
         return int(any(self._has_internal(ledger, unit) for ledger in ledgers for unit in self.units_of(ledger)))
 
@@ -188,7 +189,7 @@ class Mill(DataSet):
             "sources": self.sources.rel,
             "series": self.series.rel,
             "clips": self.clips.rel,
-            "scores": {"measure": self.scores.rel, "models": self.model_scores.rel if plan.models else None},
+            "scores": {"measure": self.scores.rel, **{name: t.rel for name, t in self.model_scores.items()}},
             "duplicates": self.duplicates.rel if plan.dedup else None,
             "selection": self.selection.rel,
             "captions": self.captions.rel if plan.caption else None,
@@ -234,18 +235,19 @@ class Mill(DataSet):
         self._unit_tasks("clips", task, self.units_of(self.series))
 
     def _models(self) -> None:
-        if not self.plan.models:
-            return
-        job = StageJob("models", self.plan.model_chain, self.plan.model_columns, self.model_scores, self.options.strict)
-        self._round(
-            Round(
-                job=job,
-                units=self.units_of(self.clips),
-                rows=partial(self.kept_rows, "measure"),
-                input_hash=partial(self.kept_hash, "measure"),
-                seconds=lambda row: 2.0,
+        for name, operator in self.plan.models_by_name.items():
+            columns = self.plan.model_columns(name)
+            job = StageJob(name, operator, columns, self.model_scores[name], self.options.strict)
+            self._round(
+                Round(
+                    job=job,
+                    units=self.units_of(self.clips),
+                    rows=partial(self.model_rows, name),
+                    input_hash=partial(self.model_hash, name),
+                    seconds=lambda row, operator=operator: operator.seconds_per_row,
+                    runs_here=operator.seconds_per_row < CHEAP_S,
+                )
             )
-        )
 
     def _dedup(self) -> None:
         if self.plan.dedup is None:

@@ -20,7 +20,6 @@ from operators import cut as cutting
 from operators.contract import Meter, Operator, config_of
 from operators.cut import CutConfig, SplitConfig
 from pipelines import dedup
-from pipelines.chain import Chain
 from pipelines.dedup import Dedup
 from pipelines.plan_check import PlanError
 from pipelines.recipe import Pack, Recipe, build_caption, build_measure, build_meters, build_models, build_tokenizers
@@ -60,12 +59,25 @@ class Plan:
         captions = () if self.caption is None else (self.caption,)
         return (self.probe, self.measure, *self.models, *captions, *self.tokenizers)
 
-    @property
-    def model_chain(self) -> Chain:
-        """The models as one operator. Raises ValueError if the recipe has none."""
-        if not self.models:
-            raise ValueError("the recipe lists no models")
-        return Chain(operators=self.models)
+    @cached_property
+    def models_by_name(self) -> dict[str, Operator]:
+        """Each model by the name of its table: the operator's, numbered from its second use on."""
+        found: dict[str, Operator] = {}
+        for operator in self.models:
+            count = sum(other.name == operator.name for other in found.values())
+            found[f"{operator.name}-{count + 1}" if count else operator.name] = operator
+        return found
+
+    @cached_property
+    def model_fps(self) -> dict[str, str]:
+        """Name -> fingerprint: of the model and of the models before it whose columns it reads."""
+        found: dict[str, str] = {}
+        writer: dict[str, str] = {}
+        for name, operator in self.models_by_name.items():
+            behind = sorted({writer[column.name] for column in operator.reads if column.name in writer})
+            found[name] = fingerprint("model", [identity(operator), [found[other] for other in behind]])
+            writer |= {column.name: name for column in operator.writes}
+        return found
 
     @property
     def caption_is_cheap(self) -> bool:
@@ -81,10 +93,9 @@ class Plan:
         """Columns of the measured scores, keys included."""
         return _distinct(tables.CLIP_ID, tables.SOURCE_ID, *aggregate.score_columns(self.meters))
 
-    @cached_property
-    def model_columns(self) -> tuple[Column, ...]:
-        written = self.model_chain.writes if self.models else ()
-        return _distinct(tables.CLIP_ID, tables.SOURCE_ID, *written, *tables.STATE)
+    def model_columns(self, name: str) -> tuple[Column, ...]:
+        """Columns of a model's table, keys included."""
+        return _distinct(tables.CLIP_ID, tables.SOURCE_ID, *self.models_by_name[name].writes, *tables.STATE)
 
     @cached_property
     def fps(self) -> dict[str, str]:
@@ -98,7 +109,8 @@ class Plan:
         add("series", found["sources"], self.measure)
         add("clips", found["series"], self.cut, self.split, cutting.VERSION)
         add("scores", found["clips"], aggregate.VERSION, [(meter.name, meter.scores_version) for meter in self.meters])
-        add("models", *self.models)
+        add("models", self.model_fps)
+        found |= {f"models/{name}": fp for name, fp in self.model_fps.items()}
         if self.dedup is None:
             found["dedup"] = ""
         else:
@@ -161,7 +173,7 @@ def all_columns(plan: Plan) -> list[tuple[str, Column]]:
         "series": plan.series_columns,
         "clips": tables.CLIPS,
         "scores/measure": plan.score_columns,
-        "scores/models": plan.model_columns if plan.models else (),
+        **{f"scores/{name}": plan.model_columns(name) for name in plan.models_by_name},
         "duplicates": dedup.DUPLICATES if plan.dedup is not None else (),
         "selection": tables.SELECTION,
         "captions": tables.CAPTIONS if plan.caption is not None else (),

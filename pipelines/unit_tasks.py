@@ -109,7 +109,7 @@ class SelectUnit:
     series: Ledger
     clips: Ledger
     scores: Ledger
-    models: Ledger | None
+    models: tuple[Ledger, ...]
     duplicates: Ledger | None
     captions: Ledger | None
     selection: Ledger
@@ -135,7 +135,7 @@ class SelectUnit:
             self.clips.content(unit),
             self.scores.content(unit),
         ]
-        for table in (self.models, self.duplicates, self.captions):
+        for table in (*self.models, self.duplicates, self.captions):
             if table is not None and table.stamp(unit) is not None:
                 inputs.append(table.content(unit))
         return inputs
@@ -172,13 +172,11 @@ class SelectUnit:
         import polars as pl
 
         rows = pl.DataFrame(pl.from_arrow(self.scores.read(unit)))
-        later = (("models", self.models), ("dedup", self.duplicates), ("captions", self.captions))
-        for name, table in later[: max(0, GATES.index(self.gate) - 1)]:
-            if table is not None and table.stamp(unit) is not None:
-                extra = pl.DataFrame(pl.from_arrow(table.read(unit))).drop("source_id", strict=False)
-                extra = extra.rename({"error_kind": f"{name}_error_kind", "error": f"{name}_error"}, strict=False)
-                extra = extra.select([c for c in extra.columns if c == "clip_id" or c not in rows.columns])
-                rows = rows.join(extra, on="clip_id", how="left")
+        later = (("models", self.models), ("dedup", (self.duplicates,)), ("captions", (self.captions,)))
+        for name, ledgers in later[: max(0, GATES.index(self.gate) - 1)]:
+            for table in ledgers:
+                if table is not None and table.stamp(unit) is not None:
+                    rows = _joined(rows, pl.DataFrame(pl.from_arrow(table.read(unit))), name)
         return rows
 
     def kept_ids(self, unit: int) -> list[str]:
@@ -208,6 +206,20 @@ class SelectUnit:
         import polars as pl
 
         return pl.DataFrame(pl.from_arrow(self.sources.read(unit)))
+
+
+def _joined(rows: Any, extra: Any, gate: str) -> Any:
+    """`rows` with the new columns of another table; the first error of a gate stays as `<gate>_error_kind`, `_error`."""
+    import polars as pl
+
+    errors = {"error_kind": f"{gate}_error_kind", "error": f"{gate}_error"}
+    extra = extra.drop("source_id", strict=False).rename(errors, strict=False)
+    known = [name for name in errors.values() if name in rows.columns and name in extra.columns]
+    fresh = [name for name in extra.columns if name == "clip_id" or name not in rows.columns or name in known]
+    rows = rows.join(extra.select(fresh), on="clip_id", how="left", suffix="_later")
+    is_failed = pl.col(f"{gate}_error_kind").is_not_null() if known else None
+    firsts = [pl.when(is_failed).then(pl.col(n)).otherwise(pl.col(f"{n}_later")).alias(n) for n in known]
+    return rows.with_columns(firsts).drop([f"{name}_later" for name in known])
 
 
 def _narrow(table: pa.Table) -> pa.Table:

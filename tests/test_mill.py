@@ -207,7 +207,7 @@ def test_models_round_writes_scores_that_rules_can_use(footage, tmp_path):
         plan, Options(input=str(footage), out=str(tmp_path / "set"), address="in-process", strict=True), RunProgress()
     )
     run.run()
-    scores = rows(run, run.model_scores.rel)
+    scores = rows(run, run.model_scores["embedding"].rel)
     assert len(scores) >= 4
     assert all(len(row["embedding"]) == 8 and row["error_kind"] is None for row in scores)
     assert {row["decided_gate"] for row in rows(run, run.selection.rel) if row["tier"] == "train"} == {"captions"}

@@ -13,7 +13,6 @@ import pytest
 
 from captioning.config import Budget
 from operators.contract import Operator, Resources
-from pipelines.chain import Chain
 from pipelines.plan import Plan, PlanError, all_columns, build_plan, check, identity, pool_size, preflight
 from pipelines.recipe import load_recipe
 from pipelines.recipe_text import RecipeError
@@ -185,23 +184,10 @@ def test_all_columns_are_listed_once_with_their_doc() -> None:
     listed = [(table, column.name) for table, column in all_columns(replace(plan_of(), models=(Model(),)))]
     assert len(listed) == len(set(listed))
     tables = list(dict.fromkeys(table for table, _ in listed))
-    assert tables[:7] == ["sources", "series", "clips", "scores/measure", "scores/models", "selection", "captions"]
+    assert tables[:7] == ["sources", "series", "clips", "scores/measure", "scores/beauty", "selection", "captions"]
     assert tables[7].startswith("shards/")
     assert {("series", "exposure_pts"), ("series", "frame_pts"), ("scores/measure", "freeze_share")} <= set(listed)
-    assert ("scores/models", "beauty") in listed
-
-
-def test_a_chain_keeps_the_first_error_and_every_result() -> None:
-    chain = Chain(operators=(Model(writes_name="a", kind="resource"), Model(writes_name="b")))
-    batch = pa.table({"clip_id": ["bad1", "good"]})
-    result = chain.process(chain.setup(), batch)
-    assert result.column_names == ["clip_id", "a", "b", "error_kind", "error"]
-    assert result.column("error_kind").to_pylist() == ["resource", None]
-    assert result.column("b").to_pylist() == [None, 1.0]
-    assert [column.name for column in chain.writes] == ["a", "b"]
-
-
-# --- sizes -------------------------------------------------------------------------------------------------------
+    assert ("scores/beauty", "beauty") in listed
 
 
 def test_pools_fill_the_machine_but_not_beyond_the_work() -> None:

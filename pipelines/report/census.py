@@ -109,7 +109,9 @@ def take_census(store: Store, manifest: dict[str, Any]) -> Census:
     _failed_rows(store, tables.get("series"), "measure", census)
     _clips(store, tables.get("clips"), census)
     _selection(store, tables, manifest.get("recipe") or {}, census)
-    _failed_rows(store, (tables.get("scores") or {}).get("models"), "models", census)
+    for name, rel in (tables.get("scores") or {}).items():
+        if name != "measure":
+            _failed_rows(store, rel, name, census)
     _captions(store, tables.get("captions"), census)
     for rel in tables.get("tokens") or []:
         _tokens(store, rel, census)

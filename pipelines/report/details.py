@@ -72,8 +72,7 @@ def _load_unit(store: Store, tables: dict[str, Any], unit: str, details: list[De
             ("clip", tables.get("clips")),
             ("selection", tables.get("selection")),
             ("caption", tables.get("captions")),
-            ("measure", scores.get("measure")),
-            ("models", scores.get("models")),
+            *scores.items(),
         )
     }
     header = _by(matching(store, tables.get("selection"), unit, "source_id", sources), "source_id")
@@ -83,7 +82,7 @@ def _load_unit(store: Store, tables: dict[str, Any], unit: str, details: list[De
         detail.source = by_source.get(source, {})
         detail.clip, detail.caption = by_clip["clip"].get(clip, {}), by_clip["caption"].get(clip, {})
         detail.selection = by_clip["selection"].get(clip, {}) if clip else header.get(source, {})
-        detail.scores = {**by_clip["measure"].get(clip, {}), **by_clip["models"].get(clip, {})}
+        detail.scores = {k: v for name in scores for k, v in by_clip[name].get(clip, {}).items()}
         detail.key_pts = keys.get(source, detail.key_pts)
 
 
