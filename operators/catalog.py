@@ -32,9 +32,12 @@ METERS: dict[str, str] = {
     "video_hash": "operators.meters.video_hash:VideoHash",
 }
 OPERATORS: dict[str, str] = {
+    "aesthetic": "operators.heads:Aesthetic",
     "embedding": "operators.embedding:Embedding",
     "end_similarity": "operators.ends:EndSimilarity",
+    "nsfw": "operators.heads:Nsfw",
     "text": "operators.text:Text",
+    "topics": "operators.topics:Topics",
 }
 
 

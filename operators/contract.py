@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 
 from operators.scores import Score
+from operators.weights import Need
 from reelmill.column import Column
 
 
@@ -52,6 +53,11 @@ class Operator(ABC):
     exact: ClassVar[bool] = True  # same bytes for any batch, worker and machine of one kind
     seconds_per_row: ClassVar[float] = 2.0  # about, on one worker: sizes the pool
     expands: ClassVar[bool] = False  # may give several rows per input row (windows of a clip), never none
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """The weights that `setup` reads."""
+        return ()
 
     @property
     @abstractmethod

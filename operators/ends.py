@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does a clip end where it began? The semantic check that finds a change of scene which no cut detector saw."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from operators.image_model import ImageModel
-from operators.image_towers import ImageTower, mean_embedding
 from reelmill.column import Column
 
 
@@ -48,8 +46,8 @@ class EndSimilarity(ImageModel):
         num = min(self.num_frames, len(frame_pts) // 2)
         return [*frame_pts[:num], *frame_pts[len(frame_pts) - num :]] if num else []
 
-    def values(self, tower: ImageTower, frames_THWC: Sequence[np.ndarray], row: dict[str, Any]) -> dict[str, Any]:
-        half = len(frames_THWC) // 2
-        first_D, last_D = (mean_embedding(tower, part)[0] for part in (frames_THWC[:half], frames_THWC[half:]))
+    def values(self, vectors_TD: np.ndarray, num_pixels: int, row: dict[str, Any]) -> dict[str, Any]:
+        half = len(vectors_TD) // 2
+        first_D, last_D = vectors_TD[:half].mean(axis=0), vectors_TD[half:].mean(axis=0)
         scale = np.linalg.norm(first_D) * np.linalg.norm(last_D)
         return {"end_similarity": float(first_D @ last_D / max(scale, 1e-12))}

@@ -2,7 +2,7 @@
 """What operators share that show a few frames of each clip to an image model."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +11,15 @@ import pyarrow as pa
 
 from operators.contract import Operator, Resources, RowError
 from operators.decode_child import DecodeChild
-from operators.image_towers import ImageTower, open_clip_tower, transformers_tower
+from operators.gpu_batches import Batches
+from operators.image_towers import (
+    ImageTower,
+    checkpoint_needs,
+    frame_embeddings,
+    open_clip_tower,
+    transformers_tower,
+)
+from operators.weights import Need
 from reelmill.column import Column
 from reelmill.tables import CLIP_ID, CLIPS, SOURCES, STATE
 
@@ -29,11 +37,14 @@ class ImageModel(Operator):
 
     Args:
         backend: the library that reads the checkpoint.
-        model: open_clip: `local-dir:/folder` or the name of an architecture; transformers: a folder or a hub id.
+        model: a place `hf://ORG/NAME@COMMIT` or `s3://bucket/folder/`; or, with open_clip, `local-dir:/folder` or the
+            name of an architecture, with transformers a folder or a hub id.
         weights: open_clip: checkpoint file of a named architecture.
         revision: transformers: commit of a hub id.
         num_frames: frames per clip; a shorter clip gives all it has.
-        device: cpu, or cuda for one GPU per worker.
+        batch_size: frames in one forward pass, of several clips if need be.
+        device: cpu, or cuda.
+        gpu_memory_gb: memory on the GPU that one worker needs; several share a GPU that has more.
         time_limit_s: seconds to decode one clip's frames, above which the row fails with kind `resource`.
         memory_limit_gb: private memory of the decode child, likewise.
 
@@ -41,7 +52,9 @@ class ImageModel(Operator):
         ValueError: fewer than one frame, or a field that the backend does not have.
     """
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"device", "time_limit_s", "memory_limit_gb"})
+    neutral: ClassVar[frozenset[str]] = frozenset(
+        {"batch_size", "device", "gpu_memory_gb", "time_limit_s", "memory_limit_gb"}
+    )
     exact: ClassVar[bool] = False  # matrix products differ in the last digits between machines
     reads: ClassVar[tuple[Column, ...]] = (
         CLIP_ID,
@@ -53,13 +66,16 @@ class ImageModel(Operator):
     weights: str | None = None
     revision: str | None = None
     num_frames: int = 3
+    batch_size: int = 64
     device: Literal["cpu", "cuda"] = "cpu"
+    gpu_memory_gb: float = 6.0
     time_limit_s: float = 120.0
     memory_limit_gb: float = 4.0
 
     def __post_init__(self) -> None:
-        if self.num_frames < 1:
-            raise ValueError(f"{self.name}: num_frames is {self.num_frames}, it must be at least 1")
+        for field in ("num_frames", "batch_size"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{self.name}: {field} is {getattr(self, field)}, it must be at least 1")
         if self.backend not in ("open_clip", "transformers"):
             raise ValueError(f"{self.name}: backend is {self.backend!r}; known are open_clip, transformers")
         foreign = "weights" if self.backend == "transformers" else "revision"
@@ -72,8 +88,13 @@ class ImageModel(Operator):
         """The frames of a clip that are looked at, ascending; none: nothing is decoded and `values` is not asked."""
 
     @abstractmethod
-    def values(self, tower: ImageTower, frames_THWC: Sequence[np.ndarray], row: dict[str, Any]) -> dict[str, Any]:
-        """The columns of a clip from those frames, but for the ones that name the model."""
+    def values(self, vectors_TD: np.ndarray, num_pixels: int, row: dict[str, Any]) -> dict[str, Any]:
+        """The columns of a clip, but for the ones that name the model.
+
+        Args:
+            vectors_TD: the L2-normalised embeddings of those frames.
+            num_pixels: that the model was given of a frame.
+        """
 
     @property
     def model_columns(self) -> tuple[Column, Column]:
@@ -86,44 +107,68 @@ class ImageModel(Operator):
         )
 
     @property
-    def resources(self) -> Resources:  # type: ignore[override]
-        """One GPU if `device` is cuda."""
-        return Resources(num_cpus=1.0, num_gpus=float(self.device == "cuda"), memory_gb=4.0)
+    def needs(self) -> tuple[Need, ...]:
+        return checkpoint_needs(self.backend, self.model, self.weights, self.revision)
 
-    def setup(self) -> tuple[ImageTower, DecodeChild]:
+    @property
+    def resources(self) -> Resources:  # type: ignore[override]
+        """A share of a GPU if `device` is cuda."""
+        return Resources(num_cpus=1.0, memory_gb=4.0).on(self.device, self.gpu_memory_gb)
+
+    def setup(self) -> tuple[ImageTower, Batches, DecodeChild]:
         if self.backend == "open_clip":
             tower = open_clip_tower(self.model, self.weights, self.device)
         else:
             tower = transformers_tower(self.model, self.revision, self.device)
-        return tower, DecodeChild(self.memory_limit_gb)
+        return tower, Batches(tower.encode, self.batch_size, self.device), DecodeChild(self.memory_limit_gb)
 
-    def process(self, state: tuple[ImageTower, DecodeChild], batch: pa.Table) -> pa.Table:
+    def process(self, state: tuple[ImageTower, Batches, DecodeChild], batch: pa.Table) -> pa.Table:
         """The batch with the model's columns; a clip whose frames do not decode gets its error and nulls."""
-        rows = [self._row(*state, row) for row in batch.select([column.name for column in self.reads]).to_pylist()]
+        tower, encode, child = state
+        rows = batch.select([column.name for column in self.reads]).to_pylist()
+        decoded = [self._decoded(tower, child, row) for row in rows]
+        frames = [frame for found in decoded if not isinstance(found, RowError) for frame in found]
+        embedded = iter(frame_embeddings(encode, frames))
+        cells = [self._cells(tower, row, found, embedded) for row, found in zip(rows, decoded, strict=True)]
         for column in (*self.writes, *STATE):
-            values = pa.array([row.get(column.name) for row in rows], column.dtype)
+            values = pa.array([cell.get(column.name) for cell in cells], column.dtype)
             batch = batch.drop_columns([column.name]) if column.name in batch.column_names else batch
             batch = batch.append_column(pa.field(column.name, column.dtype), values)
         return batch
 
-    def close(self, state: tuple[ImageTower, DecodeChild]) -> None:
-        state[1].close()
+    def close(self, state: tuple[ImageTower, Batches, DecodeChild]) -> None:
+        state[2].close()
 
-    def _row(self, tower: ImageTower, child: DecodeChild, row: dict[str, Any]) -> dict[str, Any]:
+    def _decoded(self, tower: ImageTower, child: DecodeChild, row: dict[str, Any]) -> list[Any] | RowError:
+        """The clip's frames as the model wants them, or why there are none."""
+        wanted = self.frames_of(row["frame_pts"])
+        if not wanted:
+            return []
+        size = decode_size(row["width_px"], row["height_px"], row["pixel_aspect"], tower.short_px)
+        call = {"uri": row["uri"], "frame_pts": wanted, "seek_pts": row["seek_pts"], "size": size}
+        try:
+            return [tower.preprocess(f) for f in child.call("operators.video:read_frames", call, self.time_limit_s)]
+        except RowError as error:
+            return error
+
+    def _cells(
+        self,
+        tower: ImageTower,
+        row: dict[str, Any],
+        decoded: list[Any] | RowError,
+        embedded: Iterator[tuple[np.ndarray, int]],
+    ) -> dict[str, Any]:
+        """The columns of one clip; takes its frames' embeddings from `embedded`."""
+        if isinstance(decoded, RowError):
+            return {"error_kind": decoded.kind, "error": str(decoded)}
         facts = {
             f"{self.name}_model": ":".join(part for part in (self.backend, self.model, self.revision) if part),
             f"{self.name}_weights_hash": tower.weights_hash,
         }
-        wanted = self.frames_of(row["frame_pts"])
-        if not wanted:
+        if not decoded:
             return facts
-        size = decode_size(row["width_px"], row["height_px"], row["pixel_aspect"], tower.short_px)
-        call = {"uri": row["uri"], "frame_pts": wanted, "seek_pts": row["seek_pts"], "size": size}
-        try:
-            frames_THWC = child.call("operators.video:read_frames", call, self.time_limit_s)
-        except RowError as error:
-            return {"error_kind": error.kind, "error": str(error)}
-        return facts | self.values(tower, frames_THWC, row)
+        own = [next(embedded) for _ in decoded]
+        return facts | self.values(np.stack([vector for vector, _ in own]), own[0][1], row)
 
 
 def spread(frame_pts: list[int], num: int) -> list[int]:

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image encoders from files on this machine: open_clip's, and CLIP, SigLIP and plain vision models of transformers.
 
-Weights are never fetched here, no code of a checkpoint is ever run, and a weight that the files lack is an error: both
-libraries would otherwise go on with random numbers and a log line.
+Weights are fetched only from a place that is written as one (`hf://`, `s3://`), no code of a checkpoint is ever run,
+and a weight that the files lack is an error: both libraries would otherwise go on with random numbers and a log line.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from operators.weights import HASHED_SUFFIXES, WEIGHT_SUFFIXES, Need, Weights, files_hash, is_remote, locate
+
 LOCAL_DIR = "local-dir:"
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".npz")
-HASHED_SUFFIXES = (".json", *WEIGHT_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +32,6 @@ class ImageTower:
     short_px: int
     preprocess: Callable[[np.ndarray], Any]
     encode: Callable[[Any], Any]
-
-
-def files_hash(files: Iterable[Path]) -> str:
-    """sha256 over names and bytes of files, in the order of their names."""
-    hasher = hashlib.sha256()
-    for path in sorted(files, key=lambda path: path.name):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
-        hasher.update(path.name.encode() + b"\0" + digest)
-    return hasher.hexdigest()
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -64,7 +53,8 @@ def open_clip_tower(model: str, weights: str | None, device: str) -> ImageTower:
     import open_clip
     import torch
 
-    files = _open_clip_files(model, weights)
+    model, weights = open_clip_here(model, weights)
+    files = open_clip_files(model, weights)
     try:
         loaded: Any = open_clip.create_model_from_pretrained(
             model, pretrained=weights, precision="fp32", weights_only=True
@@ -82,7 +72,8 @@ def open_clip_tower(model: str, weights: str | None, device: str) -> ImageTower:
     return ImageTower(files_hash(files), size if isinstance(size, int) else max(size), _through_pil(preprocess), encode)
 
 
-def _open_clip_files(model: str, weights: str | None) -> list[Path]:
+def open_clip_files(model: str, weights: str | None) -> list[Path]:
+    """The checkpoint's files. Raises as `open_clip_tower`."""
     if model.startswith(LOCAL_DIR):
         folder = Path(model.removeprefix(LOCAL_DIR))
         if weights is not None:
@@ -101,6 +92,36 @@ def _open_clip_files(model: str, weights: str | None) -> list[Path]:
     if not Path(weights).is_file():
         raise FileNotFoundError(f"image model: weights is {weights!r}, and there is no such file on this machine")
     return [Path(weights)]
+
+
+def open_clip_here(model: str, weights: str | None) -> tuple[str, str | None]:
+    """(model, weights) as open_clip takes them, a `hf://` or `s3://` place fetched once a node."""
+    if is_remote(model):
+        model = LOCAL_DIR + str(locate(Weights(model)))
+    return model, str(locate(Weights(weights))) if weights is not None and is_remote(weights) else weights
+
+
+def checkpoint_needs(backend: str, model: str, weights: str | None, revision: str | None) -> tuple[Need, ...]:
+    """What `open_clip_tower` or `transformers_tower` reads."""
+    if weights is not None:
+        return (Need(Weights(weights), note=f"a checkpoint of {model}"),)
+    if backend == "open_clip":
+        place = model.removeprefix(LOCAL_DIR)
+        known = model.startswith(LOCAL_DIR) or is_remote(model)
+        return (Need(Weights(place), note=_how_to_fetch("ORG/NAME", place)),) if known else ()
+    if revision is not None and not _in_hub_cache(model, revision):
+        return (Need(Weights(f"hf://{model}@{revision}")),)
+    return (Need(Weights(model), note="give a folder, or a hub id with its revision"),) if revision is None else ()
+
+
+def _in_hub_cache(model: str, revision: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
 
 
 def _how_to_fetch(repo: str, folder: str) -> str:
@@ -128,7 +149,7 @@ def transformers_tower(model: str, revision: str | None, device: str) -> ImageTo
     import torch
     from transformers import AutoImageProcessor
 
-    folder = _snapshot(model, revision)
+    folder = checkpoint_folder(model, revision)
     network, output = _vision_model(folder)
     network.eval().to(device)
     processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -148,24 +169,24 @@ def _longest(size: Any) -> int:
     return max(value for value in dict(size).values() if value is not None)
 
 
-def _snapshot(model: str, revision: str | None) -> Path:
-    """The folder of a checkpoint; a hub id is looked up in the local cache only."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
+def checkpoint_folder(model: str, revision: str | None) -> Path:
+    """The folder of a checkpoint; a hub id is looked up on this machine only, `hf://` and `s3://` are fetched."""
+    if is_remote(model):
+        return locate(Weights(model))
     if Path(model).is_dir():
         if revision is not None:
             raise ValueError(f"image model: revision is {revision!r}, but {model!r} is a folder; leave revision out")
         return Path(model)
     if revision is None:
         raise FileNotFoundError(f"image model: there is no folder {model!r}; of a hub id, give the revision too")
-    try:
-        return Path(snapshot_download(model, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError as error:
+    fetched = Weights(f"hf://{model}@{revision}").cached  # by `python -m pipelines weights RECIPE --fetch`
+    folder = _in_hub_cache(model, revision) or (fetched if fetched.exists() else None)
+    if folder is None:
         raise FileNotFoundError(
             f"image model: {model!r} at revision {revision} is not on this machine; fetch it with "
-            f"`hf download {model} --revision {revision}`"
-        ) from error
+            f"`hf download {model} --revision {revision}` or `python -m pipelines weights RECIPE --fetch`"
+        )
+    return folder
 
 
 def _vision_model(folder: Path) -> tuple[Any, str]:
@@ -200,10 +221,20 @@ def _vision_model(folder: Path) -> tuple[Any, str]:
     return network, output
 
 
-def mean_embedding(tower: ImageTower, frames_THWC: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
-    """Mean of the frames' L2-normalised embeddings, float32 [D], and the number of pixels the model got per frame."""
+def frame_embeddings(encode: Callable[[Any], Any], frames_CHW: Sequence[Any]) -> list[tuple[np.ndarray, int]]:
+    """Each frame's L2-normalised embedding, float32 [D], and the number of pixels that the model got of it.
+
+    Args:
+        encode: `tower.encode`, or that in batches.
+        frames_CHW: from `tower.preprocess`; a model that takes any shape gets frames of one shape together.
+    """
     import torch
 
-    pixels_NCHW = torch.stack([tower.preprocess(frame) for frame in frames_THWC])
-    features_ND = torch.nn.functional.normalize(tower.encode(pixels_NCHW), dim=-1)
-    return features_ND.mean(dim=0).numpy(), pixels_NCHW.shape[-2] * pixels_NCHW.shape[-1]
+    found: list[Any] = [None] * len(frames_CHW)
+    for shape in dict.fromkeys(tuple(frame.shape) for frame in frames_CHW):
+        places = [place for place, frame in enumerate(frames_CHW) if tuple(frame.shape) == shape]
+        features_ND = encode(torch.stack([frames_CHW[place] for place in places]))
+        vectors_ND = torch.nn.functional.normalize(features_ND, dim=-1).numpy()
+        for place, vector_D in zip(places, vectors_ND, strict=True):
+            found[place] = (vector_D, shape[-2] * shape[-1])
+    return found

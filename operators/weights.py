@@ -49,7 +49,7 @@ class Weights:
 
     @property
     def is_remote(self) -> bool:
-        return self.uri.startswith(("hf://", "s3://"))
+        return is_remote(self.uri)
 
     @property
     def cached(self) -> Path:
@@ -60,11 +60,49 @@ class Weights:
         return cache_folder() / name / (self.uri.rstrip("/").rpartition("/")[2] or "weights")
 
 
+@dataclass(frozen=True)
+class Need:
+    """Weights that an operator reads, for people.
+
+    Args:
+        licence: as their publisher states it; null: see there.
+        note: what they are, or how to get them, in a few words.
+    """
+
+    weights: Weights
+    licence: str | None = None
+    note: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        return self.weights.cached.exists()
+
+    @property
+    def absence(self) -> str | None:
+        """Why they are not here and will not come by themselves, and what to do; null if they are or will."""
+        uri = self.weights.uri
+        if self.is_here or (self.weights.is_remote and not is_offline()):
+            return None
+        if self.weights.is_remote:
+            return f"{uri} is not on this machine, and fetching is switched off (REELMILL_OFFLINE, HF_HUB_OFFLINE)"
+        return f"{uri} is not on this machine" + (f": {self.note}" if self.note else "")
+
+
+def size_bytes(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def cache_folder() -> Path:
     """REELMILL_WEIGHTS, else reelmill/weights below XDG_CACHE_HOME or ~/.cache."""
     if given := os.environ.get("REELMILL_WEIGHTS"):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reelmill" / "weights"
+
+
+def is_remote(uri: str) -> bool:
+    return uri.startswith(("hf://", "s3://"))
 
 
 def is_offline() -> bool:

@@ -60,9 +60,13 @@ def run(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Do all failed rows again, final ones too.")
     ] = False,
+    require_models: Annotated[
+        bool, typer.Option("--require-models", help="Refuse to start if a model's weights are not on this machine.")
+    ] = False,
     block_rows: Annotated[int | None, typer.Option(min=1, help="Rows per block instead of about 30 s of work.")] = None,
 ) -> None:
     """Do all that is not done yet: sources to shards and report. Run it again to go on or to add sources."""
+    from pipelines import model_weights
     from pipelines.mill import STAGES, Options
     from pipelines.plan import build_plan
     from pipelines.plan import check as check_plan
@@ -73,6 +77,11 @@ def run(
         raise ValueError(f"--only {only}: no such stage; the stages are {', '.join(STAGES)}")
     plan = build_plan(load_recipe(recipe, set_))
     check_plan(plan)
+    if require_models:
+        model_weights.require_models(plan)
+    absent = model_weights.absent_models(plan)
+    for line in model_weights.absence_report(plan, absent):
+        typer.echo(f"note: {line}", err=True)
     num_cpus, num_gpus = parse_workers(workers)
     options = Options(
         input=_absolute(source),
@@ -83,6 +92,7 @@ def run(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         strict=strict,
+        absent_models=frozenset(absent),
         budget=Budget(block_rows=block_rows, redo_errors=retry_errors),
     )
     raise typer.Exit(run_mill(plan, options))
@@ -173,6 +183,30 @@ def check(
         Console().print(table)
     fingerprints = ", ".join(f"{stage} {fp}" for stage, fp in plan.fps.items())
     typer.echo(f"{plan.recipe.recipe}: ok; {len(plan.rules)} rules; {fingerprints}")
+
+
+@app.command()
+def weights(
+    recipe: RecipeArg,
+    set_: SetOpt = [],  # noqa: B006
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch what is missing, once, and verify it.")] = False,
+) -> None:
+    """List the weights that a recipe needs: licence, size, where they are. Exit code 1 if some are missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines.model_weights import weights_table
+    from pipelines.plan import build_plan
+    from pipelines.recipe import load_recipe
+
+    rows, is_whole = weights_table(build_plan(load_recipe(recipe, set_)), fetch)
+    table = Table("operator", "weights", "licence", "MB", "where")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table if rows else f"{recipe} needs no weights")
+    if not is_whole:
+        typer.echo("missing: --fetch gets hf:// and s3:// ones; others must be put where the recipe says")
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -69,6 +69,7 @@ class Options:
         address: Ray address, `local`, or `in-process` for no Ray at all; None decides by itself.
         num_cpus, num_gpus: size of the pools; None takes this machine (or the cluster).
         strict: our own bugs end the run.
+        absent_models: models to leave for a later run, as their weights are not here.
     """
 
     input: str | None
@@ -79,6 +80,7 @@ class Options:
     num_cpus: int | None = None
     num_gpus: int = 0
     strict: bool = False
+    absent_models: frozenset[str] = frozenset()
     budget: Budget = field(default_factory=Budget)
 
 
@@ -236,6 +238,8 @@ class Mill(DataSet):
 
     def _models(self) -> None:
         for name, operator in self.plan.models_by_name.items():
+            if name in self.options.absent_models:
+                continue
             columns = self.plan.model_columns(name)
             job = StageJob(name, operator, columns, self.model_scores[name], self.options.strict)
             self._round(

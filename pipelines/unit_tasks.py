@@ -209,7 +209,7 @@ class SelectUnit:
 
 
 def _joined(rows: Any, extra: Any, gate: str) -> Any:
-    """`rows` with the new columns of another table; the first error of a gate stays as `<gate>_error_kind`, `_error`."""
+    """`rows` with the new columns of another table; of a gate's errors the first stays, as `<gate>_error_kind`."""
     import polars as pl
 
     errors = {"error_kind": f"{gate}_error_kind", "error": f"{gate}_error"}

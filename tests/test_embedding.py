@@ -12,8 +12,8 @@ import pytest
 from operators.embedding import Embedding
 from operators.ends import EndSimilarity
 from operators.image_model import ImageModel, decode_size, spread
-from operators.image_towers import files_hash
 from operators.video import read_frames
+from operators.weights import files_hash
 from tests.videos import texture, write_video
 
 SIZE = 32

@@ -191,10 +191,13 @@ def test_workers_option():
 
 def test_models_round_writes_scores_that_rules_can_use(footage, tmp_path):
     """A recipe with a model: a tiny random CLIP in the real layout, loaded by the real path."""
+    import torch
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+    from tests.test_heads import AESTHETIC, published
+
     shape: Any = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    network = CLIPVisionModelWithProjection(CLIPVisionConfig(**shape, image_size=32, patch_size=16, projection_dim=8))
+    network = CLIPVisionModelWithProjection(CLIPVisionConfig(**shape, image_size=32, patch_size=16, projection_dim=768))
     network.save_pretrained(tmp_path / "clip")
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
         tmp_path / "clip"
@@ -209,5 +212,18 @@ def test_models_round_writes_scores_that_rules_can_use(footage, tmp_path):
     run.run()
     scores = rows(run, run.model_scores["embedding"].rel)
     assert len(scores) >= 4
-    assert all(len(row["embedding"]) == 8 and row["error_kind"] is None for row in scores)
+    assert all(len(row["embedding"]) == 768 and row["error_kind"] is None for row in scores)
     assert {row["decided_gate"] for row in rows(run, run.selection.rel) if row["tier"] == "train"} == {"captions"}
+
+    head = published(AESTHETIC)
+    torch.save(head.state_dict(), tmp_path / "head.pth")
+    recipe.write_text(
+        recipe.read_text().replace("rules:", f"  - {{op: aesthetic, weights: {tmp_path}/head.pth}}\nrules:", 1)
+    )
+    plan = build_plan(load_recipe(str(recipe), ["tokens=[]"]))
+    check(plan)
+    again = Mill(plan, Options(input=None, out=run.options.out, address="in-process", strict=True), RunProgress())
+    again.run()
+    assert {result.stage for result in again.results if result.num_rows} >= {"aesthetic"}
+    assert not {result.stage for result in again.results if result.num_rows} & {"measure", "embedding"}
+    assert all(row["aesthetic_mean"] is not None for row in rows(again, again.model_scores["aesthetic"].rel))

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from operators.weights import Weights, locate, weights_hash
+from pipelines.cli import app
+from pipelines.model_weights import absence_report, absent_models, require_models
+from pipelines.plan import build_plan
+from pipelines.recipe import load_recipe
 from reelmill.storage import Store
 
 
@@ -71,3 +75,50 @@ def test_offline_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REELMILL_OFFLINE", "1")
     with pytest.raises(FileNotFoundError, match=r"python -m pipelines weights RECIPE --fetch"):
         locate(Weights("hf://org/name@0123456789abcdef0123456789abcdef01234567"))
+
+
+def recipe_with(tmp_path: Path, head: Path, *more: str) -> list[str]:
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text("{}")
+    models = f"[{{op: embedding, backend: open_clip, model: 'local-dir:{folder}'}}, {{op: aesthetic, weights: {head}}}]"
+    rule = "rules=[{name: pretty, column: aesthetic_mean, min: 4, gate: models}]"
+    return [f"models={models}", rule, *more]
+
+
+def test_what_is_absent_is_said_before_a_run_with_its_columns_and_rules(tmp_path: Path) -> None:
+    plan = build_plan(load_recipe("quickstart", recipe_with(tmp_path, tmp_path / "none.pth")))
+    absent = absent_models(plan)
+    assert list(absent) == ["aesthetic"]
+    said, rule = absence_report(plan, absent)
+    assert "none.pth is not on this machine" in said
+    assert "improved-aesthetic-predictor" in said
+    assert "aesthetic_mean" in said
+    assert "rule pretty will reject every clip" in rule
+    with pytest.raises(ValueError, match="--require-models: aesthetic cannot run"):
+        require_models(plan)
+    (tmp_path / "clip").rename(tmp_path / "moved")
+    assert absent_models(plan)["aesthetic"].endswith("not on this machine: " + plan.models[1].needs[0].note)
+    head = tmp_path / "head.pth"
+    head.write_bytes(b"x")
+    later = build_plan(load_recipe("quickstart", recipe_with(tmp_path, head)))
+    assert absent_models(later) == {}
+    (tmp_path / "clip").rename(tmp_path / "gone")
+    assert absent_models(later)["aesthetic"] == "it reads what embedding writes"
+
+
+def test_the_command_lists_and_fetches(
+    s3_bucket: str, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"{s3_bucket}/head.pth"
+    Store(s3_bucket).write_bytes("head.pth", b"w" * 2000)
+    settings = recipe_with(tmp_path, Path("HERE"))
+    overrides = [part for setting in settings for part in ("--set", setting.replace("HERE", uri))]
+    monkeypatch.setenv("COLUMNS", "400")
+    for more, code, where in (((), 1, "MISSING"), (("--fetch",), 0, str(cache)), ((), 0, str(cache))):
+        with pytest.raises(SystemExit) as stop:
+            app(["weights", "quickstart", *overrides, *more])
+        assert stop.value.code == code
+        out = capsys.readouterr().out
+        assert where in out
+        assert "Apache-2.0" in out
