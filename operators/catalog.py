@@ -36,6 +36,7 @@ OPERATORS: dict[str, str] = {
     "embedding": "operators.embedding:Embedding",
     "end_similarity": "operators.ends:EndSimilarity",
     "nsfw": "operators.heads:Nsfw",
+    "technical": "operators.technical:Technical",
     "text": "operators.text:Text",
     "topics": "operators.topics:Topics",
 }

@@ -18,8 +18,8 @@ from operators.meters.video_hash import SAMPLE, SIDE
 from operators.similar import Pairs, cluster, similar_pairs
 
 # All ours, chosen on benchmarks/dedup.py --copies.
-MIN_APPEARANCE, MIN_MOTION = 0.85, 0.75
-STILL_ENERGY, STILL_APPEARANCE = 0.006, 0.985  # of a clip that hardly moves nothing but its picture can agree
+MIN_APPEARANCE, MIN_MOTION = 0.945, 0.75
+STILL_ENERGY, STILL_APPEARANCE = 0.003, 0.99  # of a clip that hardly moves nothing but its picture can agree
 SPEEDS = (1.0, 1.1, 1 / 1.1, 1.05, 1 / 1.05)
 MAX_SPEED = 1.112  # and its inverse
 MAX_CROP = 0.11  # of height and width at each side

@@ -22,7 +22,8 @@ from operators.contract import RowError, StreamInfo
 from operators.views import Frame, RgbFrame, geometry_of, luma_depth, rgb_geometry
 from reelmill.media import Media, MediaError, is_image, open_bytes, open_media
 from reelmill.payload import PayloadHash
-from reelmill.spans import SpanError, iter_span, read_image, read_span
+from reelmill.pixels import frame_rgb
+from reelmill.spans import SpanError, iter_frames, iter_span, read_image, read_span
 
 BACKENDS = ("pyav", "decord", "torchcodec", "torchcodec-cuda")
 
@@ -47,6 +48,23 @@ def read_frames(
     """
     with media_errors(uri):
         return read_span(uri, frame_pts, seek_pts, size=size, threads=threads)
+
+
+def each_frame(uri: str, frame_pts: Sequence[int], seek_pts: int | None = None) -> Iterator[np.ndarray]:
+    """The same frames at native size, one after the other: a 4K clip would not fit into memory.
+
+    Raises:
+        RowError: bad_input, transient or resource.
+    """
+    with media_errors(uri):
+        with open_bytes(uri) as file:
+            image = is_image(file.read(16))
+        if image:
+            yield from [read_image(uri)] * len(frame_pts)
+            return
+        with open_media(uri) as media:
+            for frame in iter_frames(media, [int(pts) for pts in frame_pts], seek_pts):
+                yield frame_rgb(frame, None)
 
 
 class Segment(Protocol):

@@ -217,7 +217,7 @@ def _joined(rows: Any, extra: Any, gate: str) -> Any:
     known = [name for name in errors.values() if name in rows.columns and name in extra.columns]
     fresh = [name for name in extra.columns if name == "clip_id" or name not in rows.columns or name in known]
     rows = rows.join(extra.select(fresh), on="clip_id", how="left", suffix="_later")
-    is_failed = pl.col(f"{gate}_error_kind").is_not_null() if known else None
+    is_failed = pl.col(errors["error_kind"]).is_not_null() if known else pl.lit(False)
     firsts = [pl.when(is_failed).then(pl.col(n)).otherwise(pl.col(f"{n}_later")).alias(n) for n in known]
     return rows.with_columns(firsts).drop([f"{name}_later" for name in known])
 
