@@ -9,8 +9,9 @@ dataclasses: their fields are their whole configuration, and the fingerprint is 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from math import ceil
 from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -27,6 +28,17 @@ class Resources:
     num_cpus: float = 1.0
     num_gpus: float = 0.0
     memory_gb: float = 1.0
+    gpu_memory_gb: float = 0.0  # above 0: the share of a GPU follows from how much memory the GPUs have
+
+    def on(self, device: str, gpu_memory_gb: float) -> "Resources":
+        """The same, with that much of a GPU if `device` is cuda."""
+        return replace(self, num_gpus=1.0, gpu_memory_gb=gpu_memory_gb) if device == "cuda" else self
+
+    def shared(self, gpu_total_gb: float | None) -> "Resources":
+        """With the share of a GPU of `gpu_total_gb` that its memory is, in hundredths; null: not known, a whole one."""
+        if not self.gpu_memory_gb or not gpu_total_gb:
+            return self
+        return replace(self, num_gpus=min(1.0, ceil(100 * self.gpu_memory_gb / gpu_total_gb) / 100))
 
 
 RUN_LOG = "run_log_json"

@@ -46,7 +46,8 @@ class Technical(Operator):
         draws: times the fragments are drawn.
         seed: of the draws; frames and places depend on it and on the clip's length and size alone.
         batch_size: draws and tiles in one forward pass.
-        device: cpu, or cuda for one GPU per worker.
+        device: cpu, or cuda.
+        gpu_memory_gb: memory on the GPU that one worker needs; several share a GPU that has more.
         time_limit_s: seconds to decode one clip, above which the row fails with kind `resource`.
 
     Raises:
@@ -56,7 +57,7 @@ class Technical(Operator):
     """
 
     name: ClassVar[str] = "technical"
-    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size", "device", "time_limit_s"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size", "device", "gpu_memory_gb", "time_limit_s"})
     exact: ClassVar[bool] = False  # matrix products differ in the last digits between machines and batches
     seconds_per_row: ClassVar[float] = 30.0
     reads: ClassVar[tuple[Column, ...]] = (
@@ -88,6 +89,7 @@ class Technical(Operator):
     seed: int = 0
     batch_size: int = 4
     device: Literal["cpu", "cuda"] = "cpu"
+    gpu_memory_gb: float = 8.0
     time_limit_s: float = 600.0
 
     def __post_init__(self) -> None:
@@ -103,8 +105,8 @@ class Technical(Operator):
 
     @property
     def resources(self) -> Resources:  # type: ignore[override]
-        """One GPU if `device` is cuda."""
-        return Resources(num_cpus=1.0, num_gpus=float(self.device == "cuda"), memory_gb=4.0)
+        """A share of a GPU if `device` is cuda."""
+        return Resources(num_cpus=1.0, memory_gb=4.0).on(self.device, self.gpu_memory_gb)
 
     def setup(self) -> tuple[Batches, str, DecodeChild]:
         path = locate(Weights(self.weights, self.sha256))

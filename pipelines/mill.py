@@ -364,12 +364,15 @@ class Mill(DataSet):
         if self.options.address == "in-process" or is_small:
             result.num_workers = 1
             return run_in_process(round_.job, blocks)
-        from pipelines.run import run_on_ray
+        from pipelines.run import gpu_memory_gb, run_on_ray
 
         self._start_ray()
+        gpu_total_gb = gpu_memory_gb(round_.job.operator.resources)
         num_rows = sum(block.num_rows for block in blocks)
         per_row, min_work_s = seconds / num_rows, 0.0 if self.options.num_cpus else MIN_WORK_S  # what was asked for
-        pool = pool_size(round_.job.operator, self._cpus, self.options.num_gpus, per_row, num_rows, min_work_s)
+        pool = pool_size(
+            round_.job.operator, self._cpus, self.options.num_gpus, per_row, num_rows, min_work_s, gpu_total_gb
+        )
         result.num_workers = min(pool, len(blocks))
         return run_on_ray(round_.job, blocks, result.num_workers, self.progress.say)
 

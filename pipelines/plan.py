@@ -209,6 +209,7 @@ def pool_size(
     seconds_per_row: float,
     num_rows: int,
     min_work_s: float = MIN_WORK_S,
+    gpu_total_gb: float | None = None,
 ) -> int:
     """Workers of a round.
 
@@ -222,15 +223,16 @@ def pool_size(
         seconds_per_row: estimated seconds of one row on one worker (from the probe's frames and pixels).
         num_rows: rows to do.
         min_work_s: what a worker must have to do to be worth its start; 0 takes all that fit.
+        gpu_total_gb: memory of one GPU; null: not known.
 
     Raises:
         PlanError: the operator wants a GPU and there is none, or more CPUs than there are.
     """
-    needs = operator.resources
+    needs = operator.resources.shared(gpu_total_gb)
     room = float(num_rows)
     for what, have, want in (("CPUs", num_cpus, needs.num_cpus), ("GPUs", num_gpus, needs.num_gpus)):
         if want:
-            room = min(room, math.floor(have / want))
+            room = min(room, math.floor(have / want + 1e-9))  # 1 / 0.1 is 10
         if num_rows and room < 1:
             raise PlanError(f"{operator.name} holds {want:g} {what} a worker, there are {have:g}")
     useful = math.ceil(num_rows * seconds_per_row / min_work_s) if min_work_s else num_rows

@@ -21,10 +21,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
+from operators.contract import Resources
 from pipelines.ledger import row_ids
 from pipelines.rounds import Receipt, StageJob, StageWorker, error_rows
 
@@ -206,6 +208,26 @@ class _Numbered:
         return receipt.append_column("block", numbers.slice(0, receipt.num_rows))
 
 
+def gpu_memory_gb(resources: Resources) -> float | None:
+    """Memory of one GPU of the cluster, by asking a worker that holds one; null where none is wanted."""
+    return _gpu_memory_gb() if resources.gpu_memory_gb else None
+
+
+@lru_cache(maxsize=1)
+def _gpu_memory_gb() -> float | None:
+    import ray
+
+    if not ray.cluster_resources().get("GPU"):
+        return None
+    return ray.get(ray.remote(num_cpus=0, num_gpus=0.01)(_total_gb).remote())
+
+
+def _total_gb() -> float:
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory / 1e9
+
+
 def _plan(job: StageJob, blocks: list[pa.Table], num_workers: int) -> Iterator[tuple[int, Receipt]]:
     import ray.data
 
@@ -216,7 +238,7 @@ def _plan(job: StageJob, blocks: list[pa.Table], num_workers: int) -> Iterator[t
     numbered = [
         block.append_column("block", pa.array([n] * block.num_rows, pa.int32())) for n, block in enumerate(blocks)
     ]
-    resources = job.operator.resources
+    resources = job.operator.resources.shared(gpu_memory_gb(job.operator.resources))
     named = type(job.name, (_Numbered,), {})  # Ray's logs then speak of the stage
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # max_restarts has no named argument in Ray 2.60; its old form warns
@@ -243,7 +265,7 @@ def _alone(job: StageJob, rows: list[pa.Table], num_workers: int) -> Iterator[Re
     import ray
     from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, WorkerCrashedError
 
-    resources = job.operator.resources
+    resources = job.operator.resources.shared(gpu_memory_gb(job.operator.resources))
     actor_class = ray.remote(num_cpus=resources.num_cpus, num_gpus=resources.num_gpus or 0, max_restarts=0)(StageWorker)
     waiting, strikes = list(range(len(rows))), dict.fromkeys(range(len(rows)), 0)
     idle: list[Any] = [actor_class.remote(job) for _ in range(min(num_workers, len(rows)))]

@@ -204,6 +204,17 @@ def test_pools_fill_the_machine_but_not_beyond_the_work() -> None:
         pool_size(OnGpu(), 14, 0, 2.0, 1000)
 
 
+def test_a_share_of_a_gpu_follows_from_its_memory() -> None:
+    needs = Resources().on("cuda", 6.0)
+    assert Resources().on("cpu", 6.0).num_gpus == 0
+    assert [needs.shared(total).num_gpus for total in (None, 80.0, 24.0, 5.0)] == [1.0, 0.08, 0.25, 1.0]
+
+    class Shared(Model):
+        resources = needs
+
+    assert pool_size(Shared(), 64, 2, 2.0, 1000, gpu_total_gb=60.0) == 20
+
+
 def test_preflight_refuses_what_ray_would_hang_on() -> None:
     preflight(6, 8)
     with pytest.raises(PlanError, match=r"hold 7 CPUs, Ray has 8 and needs 2 .* --workers cpu=6, or give Ray 9 CPUs"):

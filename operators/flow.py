@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Motion by RAFT, for the published thresholds that were set on it; the cheap measure is the meter `motion`."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from operators.contract import Operator, Resources, RowError
+from operators.decode_child import DecodeChild
+from operators.embedding import spread
+from operators.gpu_batches import Batches
+from operators.state_dicts import fitting, read_state
+from operators.weights import Need, Weights, locate, weights_hash
+from reelmill.column import Column
+from reelmill.tables import CLIP_ID, CLIPS, SOURCES, STATE
+
+_READS = {column.name: column for column in (*SOURCES, *CLIPS)}
+MULTIPLE = 8  # RAFT wants sides that are multiples of this
+MIN_PX = 128  # and at least this: its correlation pyramid has four levels of an eighth of the picture
+_FAILED = "null if the row failed or the clip is shorter than the step"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow(Operator):
+    """RAFT's optical flow between pairs of frames `step_s` apart, spread over the clip.
+
+    A flow in pixels means nothing without the picture's size and the time between the frames. The defaults are those of
+    LVD-2M, the only work that states both (2 frames a second, 520 x 960, mean >= 20). UltraVideo's 0.1-100 are of an
+    unpublished size and interval.
+
+    Reads: the clip's frames and their source.
+    Writes: flow_mean_px, flow_px_samples, flow_speed_mean, flow_weights_hash.
+
+    Args:
+        weights: torchvision's checkpoint (raft_large_C_T_SKHT_V2-ff5fadd5.pth, raft_small_C_T_V2-01064c6d.pth).
+        sha256: of that file; null: not checked.
+        model: the network that the checkpoint is of.
+        height_px: short side that frames are scaled to, rounded to a multiple of 8.
+        step_s: seconds between the two frames of a pair.
+        num_pairs: pairs per clip, at most.
+        batch_size: pairs in one forward pass.
+        device: cpu, or cuda.
+        gpu_memory_gb: memory on the GPU that one worker needs; several share a GPU that has more.
+
+    Raises:
+        ValueError: a number out of its range, or weights of another network.
+    Source: Teed and Deng 2020 (arXiv:2003.12039) in torchvision (BSD-3-Clause); 12 updates, its default.
+    """
+
+    name: ClassVar[str] = "flow"
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size", "device", "gpu_memory_gb"})
+    exact: ClassVar[bool] = False
+    seconds_per_row: ClassVar[float] = 20.0
+    reads: ClassVar[tuple[Column, ...]] = (
+        CLIP_ID,
+        *(_READS[name] for name in ("uri", "seek_pts", "frame_pts", "time_base_num", "time_base_den")),
+        *(_READS[name] for name in ("width_px", "height_px", "pixel_aspect")),
+    )
+    writes: ClassVar[tuple[Column, ...]] = (  # type: ignore[assignment]
+        Column("flow_px_samples", pa.list_(pa.float32()), f"mean length of each pair's flow, pixels; {_FAILED}"),
+        Column("flow_mean_px", pa.float64(), f"their mean, pixels at `height_px` and `step_s`; {_FAILED}"),
+        Column("flow_speed_mean", pa.float64(), f"the same in short sides of the frame per second; {_FAILED}"),
+        Column("flow_weights_hash", pa.string(), f"sha256 of the weights; {_FAILED}"),
+    )
+
+    weights: str
+    sha256: str | None = None
+    model: Literal["raft_large", "raft_small"] = "raft_large"
+    height_px: int = 520
+    step_s: float = 0.5
+    num_pairs: int = 4
+    batch_size: int = 2
+    device: Literal["cpu", "cuda"] = "cpu"
+    gpu_memory_gb: float = 6.0
+
+    def __post_init__(self) -> None:
+        Weights(self.weights, self.sha256)
+        if self.height_px < MIN_PX:
+            raise ValueError(f"flow: height_px is {self.height_px}, it must be at least {MIN_PX}")
+        if self.num_pairs < 1 or self.batch_size < 1 or not self.step_s > 0:
+            raise ValueError("flow: num_pairs and batch_size must be at least 1, and step_s above 0")
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return (Need(Weights(self.weights, self.sha256), "BSD-3-Clause", f"torchvision's {self.model} checkpoint"),)
+
+    @property
+    def resources(self) -> Resources:  # type: ignore[override]
+        """A share of a GPU if `device` is cuda."""
+        return Resources(num_cpus=1.0, memory_gb=3.0).on(self.device, self.gpu_memory_gb)
+
+    def setup(self) -> tuple[Batches, str, DecodeChild]:
+        path = locate(Weights(self.weights, self.sha256))
+        network = load_raft(self.model, read_state(path)).to(self.device)
+        return (
+            Batches(lambda pairs: last_flow(network, pairs), self.batch_size, self.device),
+            weights_hash(path),
+            DecodeChild(4.0),
+        )
+
+    def process(self, state: tuple[Batches, str, DecodeChild], batch: pa.Table) -> pa.Table:
+        """The batch with the flow columns; a clip whose frames do not decode gets its error and nulls."""
+        rows = [self._row(*state, row) for row in batch.select([column.name for column in self.reads]).to_pylist()]
+        for column in (*self.writes, *STATE):
+            batch = batch.append_column(column.name, pa.array([row.get(column.name) for row in rows], column.dtype))
+        return batch
+
+    def close(self, state: tuple[Batches, str, DecodeChild]) -> None:
+        state[2].close()
+
+    def _row(self, network: Batches, digest: str, child: DecodeChild, row: dict[str, Any]) -> dict[str, Any]:
+        tick_s = row["time_base_num"] / row["time_base_den"]
+        pairs = pairs_of(row["frame_pts"], self.step_s / tick_s, self.num_pairs)
+        if not pairs:
+            return {}
+        wanted = sorted({pts for pair in pairs for pts in pair})
+        size = flow_size(row["width_px"], row["height_px"], row["pixel_aspect"], self.height_px)
+        call = {"uri": row["uri"], "frame_pts": wanted, "seek_pts": row["seek_pts"], "size": size}
+        try:
+            frames = dict(zip(wanted, child.call("operators.video:read_frames", call, 300.0), strict=True))
+        except RowError as error:
+            return {"error_kind": error.kind, "error": str(error)}
+        lengths_P = flow_lengths(network, [(frames[a], frames[b]) for a, b in pairs])
+        seconds = np.array([(b - a) * tick_s for a, b in pairs])
+        return {
+            "flow_px_samples": lengths_P,
+            "flow_mean_px": float(lengths_P.mean()),
+            "flow_speed_mean": float((lengths_P / seconds).mean() / min(size)),
+            "flow_weights_hash": digest,
+        }
+
+
+def pairs_of(frame_pts: list[int], step_pts: float, num: int) -> list[tuple[int, int]]:
+    """Pairs of frames one step apart whose first frames are spread over the clip; none in a clip below a step."""
+    pts = np.array(frame_pts)
+    firsts = [int(p) for p in pts[pts + step_pts <= pts[-1] + step_pts / 20]]
+    return (
+        [(first, int(pts[np.abs(pts - first - step_pts).argmin()])) for first in spread(firsts, num)] if firsts else []
+    )
+
+
+def flow_size(width_px: int, height_px: int, pixel_aspect: float, short_px: int) -> tuple[int, int]:
+    """(height, width) in square pixels with the short side about `short_px`, both multiples of 8."""
+    width = width_px * pixel_aspect
+    scale = short_px / min(width, height_px)
+    height, width = (max(MIN_PX, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height_px, width))
+    return height, width
+
+
+def load_raft(model: str, state: dict[str, Any]) -> Any:
+    """torchvision's network with weights. Raises ValueError if they are another's."""
+    from torchvision.models import optical_flow
+
+    network = getattr(optical_flow, model)(weights=None, progress=False)
+    own = network.state_dict()
+    floats = {name: tuple(t.shape) for name, t in own.items() if t.is_floating_point()}
+    network.load_state_dict(fitting(state, floats, model), strict=False)  # counters of batch norms stay
+    return network.eval()
+
+
+def last_flow(network: Any, pairs_P2CHW: Any) -> Any:
+    """The flow after the last update, [P, 2, H, W] pixels."""
+    return network(pairs_P2CHW[:, 0], pairs_P2CHW[:, 1])[-1]
+
+
+def flow_lengths(network: Batches, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """float32 [P]: mean length of the flow of each pair of uint8 RGB frames, pixels."""
+    import torch
+
+    frames = torch.from_numpy(np.stack([np.stack(pair) for pair in pairs]))
+    flow_P2HW = network(frames.permute(0, 1, 4, 2, 3).float() / 127.5 - 1)
+    return flow_P2HW.pow(2).sum(1).sqrt().flatten(1).mean(1).numpy()
