@@ -19,7 +19,7 @@ from operators.similar import Pairs, cluster, similar_pairs
 
 # All ours, chosen on benchmarks/dedup.py --copies.
 MIN_APPEARANCE, MIN_MOTION = 0.945, 0.75
-STILL_ENERGY, STILL_APPEARANCE = 0.003, 0.99  # of a clip that hardly moves nothing but its picture can agree
+STILL_ENERGY, STILL_APPEARANCE = 0.0005, 0.99  # of a clip that hardly moves nothing but its picture can agree
 SPEEDS = (1.0, 1.1, 1 / 1.1, 1.05, 1 / 1.05)
 MAX_SPEED = 1.112  # and its inverse
 MAX_CROP = 0.11  # of height and width at each side

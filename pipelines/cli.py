@@ -200,7 +200,9 @@ def weights(
     from pipelines.recipe import load_recipe
 
     rows, is_whole = weights_table(build_plan(load_recipe(recipe, set_)), fetch)
-    table = Table("operator", "weights", "licence", "MB", "where")
+    table = Table()
+    for heading in ("operator", "weights", "licence", "MB", "where"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console().print(table if rows else f"{recipe} needs no weights")

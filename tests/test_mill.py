@@ -217,10 +217,8 @@ def test_models_round_writes_scores_that_rules_can_use(footage, tmp_path):
 
     head = published(AESTHETIC)
     torch.save(head.state_dict(), tmp_path / "head.pth")
-    recipe.write_text(
-        recipe.read_text().replace("rules:", f"  - {{op: aesthetic, weights: {tmp_path}/head.pth}}\nrules:", 1)
-    )
-    plan = build_plan(load_recipe(str(recipe), ["tokens=[]"]))
+    models = model.replace("]", f", {{op: aesthetic, weights: {tmp_path}/head.pth}}]")
+    plan = build_plan(load_recipe("quickstart", [models, rule, "tokens=[]"]))
     check(plan)
     again = Mill(plan, Options(input=None, out=run.options.out, address="in-process", strict=True), RunProgress())
     again.run()
