@@ -6,8 +6,8 @@
 Clips: the shared real 4K ones where they are, and renderings (4K HEVC 10 bit, AV1 8 and 10 bit; 8K for the memory) that
 are made once into the user's cache, as is Data-Juicer's environment, which needs a package index.
 
-throughput: frames per CPU second of the reader that measures with every meter but the networks, at default rates, over
-    those of the same reader that only decodes, interleaved in one process. Target 0.75, aim 0.90.
+throughput: frames per CPU second of the reader that measures with every meter but the networks and `farneback`, at
+    default rates, over those of the same reader that only decodes, interleaved in one process. Target 0.75, aim 0.90.
 models: what the networks add (TransNetV2 per frame, the text reader per picture that it reads).
 peer: CPU seconds of Data-Juicer's operators over ours for the signals that both have. Target 5.
 memory: private memory of the decode child at 5 s, 1 min and (4K) 6 min, packets repeated. Targets 0.4 GiB at 4K and
