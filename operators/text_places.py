@@ -5,7 +5,8 @@ What was laid over keeps its place while the picture behind it moves; what belon
 seen in the gradients: those of the letters, and those of a ring around them, at the same place in another frame. Where
 nothing moves nobody can tell, and the answer is "static".
 
-    letters stay, ring changes                            overlay
+    letters stay, ring changes                            overlay; in a soft picture, which changes little as it moves,
+                                                          letters that do not change at all
     letters and ring change                               scene, or letters that run or change: overlay if the box
                                                           itself stands at the same place in the other frames
     the ring stays in every frame it is compared with     static
@@ -20,6 +21,7 @@ from operators.text_reader import Line
 
 OVERLAY, SCENE, STATIC = "overlay", "scene", "static"
 STAYS, CHANGES = 0.6, 0.4  # ours: cosine of the gradients; unrelated pictures give 0 +- 0.1, a still one above 0.9
+FIRM, SOFT = 0.9, 0.75  # ours: a blurred picture changes little as it moves, but its letters then do not change at all
 EDGE_LEVEL = 2.0  # gray levels per pixel: gradients below it are noise or sky and not compared
 EDGE_SHARE = 0.3  # the strongest gradients of a region are compared
 MIN_EDGE_PX = 40
@@ -89,7 +91,7 @@ def _kind(looks: Sequence[Look], index: int, line: Line) -> str:
     look = looks[index]
     others = [other for place, other in enumerate(looks) if place != index]
     pairs = _compare(look, line, [*look.neighbours, *(other.picture for other in others)])
-    if any(stays >= STAYS and ring <= CHANGES for stays, ring in pairs):
+    if any(_stands_out(letters, ring) for letters, ring in pairs):
         return OVERLAY
     if not any(ring <= CHANGES for _, ring in pairs):
         return STATIC
@@ -97,6 +99,11 @@ def _kind(looks: Sequence[Look], index: int, line: Line) -> str:
     is_replaced = all(stays < STAYS for stays, _ in near)
     stands = bool(others) and all(same_place(line, other.lines) for other in others)
     return OVERLAY if is_replaced and stands else SCENE
+
+
+def _stands_out(letters: float, ring: float) -> bool:
+    """The letters stay and what is around them does not."""
+    return (letters >= STAYS and ring <= CHANGES) or (letters >= FIRM and ring <= SOFT)
 
 
 def same_place(line: Line, others: Iterable[Line]) -> bool:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from operators.text import BOX, Text, area_share, neighbours, reading_size
+from operators.text_places import Look, Picture, kinds, same_place
 from operators.text_reader import Line
 from tests.videos import write_video
 
@@ -16,13 +17,13 @@ H, W, FPS, NUM_FRAMES = 360, 640, 10, 16
 SUBTITLE, MARK = "the valley in autumn", "CHANNEL 7"
 
 
-def landscape(seed: int = 3) -> np.ndarray:
+def landscape(blur_px: float = 5, contrast: float = 25) -> np.ndarray:
     """uint8 [H, 2 W, 3]: smooth blobs, with edges that show a movement and nothing that reads as text."""
     import cv2
 
-    noise_HWC = np.random.default_rng(seed).normal(0, 1, (H, 2 * W, 3)).astype(np.float32)
-    blobs_HWC = cv2.GaussianBlur(noise_HWC, (0, 0), 5)
-    return np.clip(110 + blobs_HWC * 25 / blobs_HWC.std(), 0, 170).astype(np.uint8)
+    noise_HW1 = np.random.default_rng(3).normal(0, 1, (H, 2 * W, 1)).astype(np.float32)
+    blobs_HWC = cv2.GaussianBlur(noise_HW1, (0, 0), blur_px)[..., None].repeat(3, axis=2)
+    return np.clip(110 + blobs_HWC * contrast / blobs_HWC.std(), 0, 170).astype(np.uint8)
 
 
 def write_on(picture_HWC: np.ndarray, text: str, left: int, baseline: int) -> None:
@@ -101,13 +102,13 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     return {row["clip_id"]: row for row in run(Text(num_frames=2), rows)}
 
 
-def kinds(row: dict[str, Any]) -> set[str]:
+def kinds_of(row: dict[str, Any]) -> set[str]:
     return {box["kind"] for box in row["text_boxes"]}
 
 
 def test_what_is_laid_over_a_moving_picture_is_found(read: dict[str, dict[str, Any]]) -> None:
     row = read["overlay"]
-    assert kinds(row) == {"overlay"}
+    assert kinds_of(row) == {"overlay"}
     assert row["text_strings"] == [MARK, SUBTITLE]
     assert row["has_corner_mark"]
     assert row["text_num_boxes"] == 2
@@ -125,7 +126,7 @@ def test_what_is_laid_over_a_moving_picture_is_found(read: dict[str, dict[str, A
 
 def test_what_moves_with_the_picture_belongs_to_the_scene(read: dict[str, dict[str, Any]]) -> None:
     row = read["scene"]
-    assert kinds(row) == {"scene"}
+    assert kinds_of(row) == {"scene"}
     assert row["text_strings"] == [SUBTITLE]
     assert row["text_scene_area_share"] > 0.01
     assert row["text_overlay_area_share"] == 0
@@ -134,7 +135,7 @@ def test_what_moves_with_the_picture_belongs_to_the_scene(read: dict[str, dict[s
 
 def test_before_a_fixed_camera_nobody_can_tell(read: dict[str, dict[str, Any]]) -> None:
     row = read["fixed_camera"]
-    assert kinds(row) == {"static"}
+    assert kinds_of(row) == {"static"}
     assert row["text_static_area_share"] > 0.01
     assert row["text_overlay_area_share"] == row["text_scene_area_share"] == 0
 
@@ -150,7 +151,7 @@ def test_upright_video_is_read_upright(read: dict[str, dict[str, Any]]) -> None:
     """Stored lying on its side; the places are those of the picture as it is shown. One frame has no neighbours."""
     row = read["upright"]
     assert row["text_strings"] == [MARK, SUBTITLE]
-    assert kinds(row) == {"static"}
+    assert kinds_of(row) == {"static"}
     assert row["has_corner_mark"]
     subtitle = next(box for box in row["text_boxes"] if box["text"] == SUBTITLE)
     assert subtitle["width"] > 5 * subtitle["height"] * H / W
@@ -196,6 +197,37 @@ def test_the_models_round_rejects_burnt_in_text(tmp_path: Path) -> None:
     decided = {names[row["source_id"]]: row for row in rows(mill.selection.rel)}
     assert {name: row["tier"] for name, row in decided.items()} == {"overlay.mp4": "reject", "plain.mp4": "train"}
     assert [reason["rule"] for reason in decided["overlay.mp4"]["reasons"]] == ["text"]
+
+
+def line_at(left: int, top: int, width: int = 300, height: int = 40) -> Line:
+    corners_42 = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    return Line("the valley", 0.9, corners_42 + np.array([left, top], np.float32))
+
+
+def test_letters_over_a_picture_so_soft_that_it_hardly_changes() -> None:
+    """The gradients of blobs of 16 pixels are 0.63 alike after 18 pixels; letters that stay do not change at all."""
+    canvas_HWC = landscape(blur_px=16, contrast=60)
+    before_HWC, after_HWC = canvas_HWC[:, :W].copy(), canvas_HWC[:, 18 : 18 + W].copy()
+    in_scene_HWC = canvas_HWC.copy()
+    write_on(in_scene_HWC, SUBTITLE, 160, 200)
+    over = [Picture(frame_HWC) for frame_HWC in (before_HWC, after_HWC)]
+    for picture in over:
+        write_on(picture.rgb_HWC, SUBTITLE, 160, 200)
+    parts = [Picture(in_scene_HWC[:, shift : shift + W]) for shift in (0, 18)]
+    line, moved = line_at(155, 170), line_at(137, 170)
+    assert kinds([Look(over[0], [line], [over[1]])]) == [["overlay"]]
+    assert kinds([Look(over[0], [line], [over[0]])]) == [["static"]]
+    looks = [Look(parts[0], [line], [parts[1]]), Look(parts[1], [moved], [parts[0]])]
+    assert "overlay" not in [kind for of_look in kinds(looks) for kind in of_look]
+
+
+def test_a_box_that_moved_is_not_at_the_same_place_however_long_it_is() -> None:
+    line = line_at(100, 50)
+    assert same_place(line, [line_at(101, 51)])
+    assert same_place(line, [line_at(100, 50, width=200)]), "a word less was read"
+    assert not same_place(line, [line_at(120, 50)])
+    assert not same_place(line, [line_at(100, 70)])
+    assert not same_place(line, [])
 
 
 def test_frames_are_read_as_large_as_asked_and_never_enlarged() -> None:
