@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run of the mill over a folder of awkward and broken files: each gives its row, and the run ends as ever."""
+"""One run over a folder of awkward and broken files, with every light meter and the text operator: each has its row."""
 
 import json
 import re
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from operators.catalog import METERS
 from operators.decode_child import DecodeChild
 from pipelines.mill import Mill, Options
 from pipelines.plan import build_plan, check
@@ -114,7 +115,7 @@ def rotated(path: Path) -> None:
 
 def black_for_six_minutes(path: Path) -> None:
     black_HWC = np.zeros((H, W, 3), np.uint8)
-    write_video(path, (black_HWC for _ in range(6 * 60 * 5)), fps=5, options={"preset": "ultrafast", "g": "50"})
+    write_video(path, (black_HWC for _ in range(6 * 60)), fps=1, options={"preset": "ultrafast", "g": "10"})
 
 
 def odd_dimensions(path: Path) -> None:
@@ -177,7 +178,7 @@ FILES = {
     "unordered_times.mkv": Expected(unordered_times, {"codec": "mjpeg"}, frames=10, damage="follows.*remux"),
     "wrong_durations.mp4": Expected(wrong_durations, {"duration_s": 0.8, "num_frames": 24}, frames=24),
     "rotated.mp4": Expected(rotated, {"rotation_deg": 90, "width_px": H, "coded_width_px": W}, frames=24),
-    "black.mp4": Expected(black_for_six_minutes, {"duration_s": 360.0}, frames=1800),
+    "black.mp4": Expected(black_for_six_minutes, {"duration_s": 360.0}, frames=360),
     "odd.mp4": Expected(odd_dimensions, {"width_px": 161, "height_px": 91, "chroma": "4:4:4"}, frames=24),
     "grey.mp4": Expected(grey_h264, {"chroma": "4:0:0", "codec": "h264"}, frames=24),
     "monochrome.mp4": Expected(monochrome_av1, {"chroma": "4:0:0", "codec": "av1", "fps": 25.0}, frames=12),
@@ -187,25 +188,40 @@ FILES = {
     "hang.mp4": Expected(
         clip, {"codec": "h264"}, refused=("resource", r"time limit of 1\.5 s and was stopped; raise the limit")
     ),
+    "crash_later.mp4": Expected(clip, {"codec": "h264"}, frames=24),
 }
-FAULTS = {"crash.mp4": "tests.child_targets:segfault_on", "hang.mp4": "tests.child_targets:hang_native_on"}
+MEASURE, READ = "operators.measure:measure_segment", "operators.video:read_frames"
+FAULTS = {
+    ("crash.mp4", MEASURE): "tests.child_targets:segfault_on",
+    ("hang.mp4", MEASURE): "tests.child_targets:hang_native_on",
+    ("crash_later.mp4", READ): "tests.child_targets:segfault_on",
+}
+LIGHT = [name for name in METERS if name != "transnet"]  # 1.4 CPU s a file, however short; see tests/test_transnet.py
+SETTINGS = (
+    f"measure.meters=[{', '.join(LIGHT)}]",
+    "models=[{op: text, num_frames: 1}]",
+    "rules=[{name: bright, column: exposure_luma_mean, min: 0.1}, "
+    "{name: text, column: text_area_share_max, max: 0.5, gate: models, on_null: keep}]",
+    "tokens.0.max_frames=9",
+    "tokens.0.heights=[64]",
+)
 
 
 @pytest.fixture(scope="module")
 def milled(tmp_path_factory: pytest.TempPathFactory) -> Mill:
-    """One run over all files; in the child of `crash.mp4` and `hang.mp4`, decoding is a crash and a hang."""
+    """One run over all files; where FAULTS says so, decoding is a crash or a hang in the child."""
     root = tmp_path_factory.mktemp("media")
     for name, expected in FILES.items():
         expected.make(root / name)
     real = DecodeChild.call
 
     def call(child: DecodeChild, target: str, kwargs: dict[str, Any], timeout_s: float) -> Any:
-        fault = FAULTS.get(Path(str(kwargs.get("uri"))).name)
-        if fault is not None and target == "operators.measure:measure_segment":
+        fault = FAULTS.get((Path(str(kwargs.get("uri"))).name, target))
+        if fault is not None:
             return real(child, fault, {"uri": kwargs["uri"]}, 1.5)
         return real(child, target, kwargs, timeout_s)
 
-    plan = build_plan(load_recipe("quickstart", ["rules.size.min=1", "tokens.0.max_frames=9", "tokens.0.heights=[64]"]))
+    plan = build_plan(load_recipe("quickstart", SETTINGS))
     check(plan)
     out = tmp_path_factory.mktemp("out") / "set"
     run = Mill(plan, Options(input=str(root), out=str(out), address="in-process", strict=True), RunProgress())
@@ -267,6 +283,23 @@ def test_black_is_rejected_and_not_an_error(milled: Mill, sources: dict[str, dic
     black = [r for r in rows(milled, milled.selection.rel) if r["source_id"] == sources["black.mp4"]["source_id"]]
     assert black
     assert {r["tier"] for r in black} == {"reject"}
+
+
+def test_text_is_looked_for_in_every_clip_that_decodes(milled: Mill, sources: dict[str, dict[str, Any]]) -> None:
+    names = {row["source_id"]: name for name, row in sources.items()}
+    decodable = {name for name, expected in FILES.items() if expected.refused is None}
+    found = {names[row["source_id"]]: row for row in rows(milled, milled.model_scores.rel)}
+    assert found.keys() == decodable - {"black.mp4"}, "a clip that a cheaper rule rejects is not decoded again"
+    failed = found.pop("crash_later.mp4")
+    assert (failed["error_kind"], failed["ocr_model"]) == ("bad_input", None)
+    assert re.search(r"crash_later.mp4.*SIGSEGV on each of 2 tries", failed["error"])
+    for name, row in found.items():
+        assert row["error"] is None, name
+        assert row["ocr_model"].startswith("rapidocr"), name
+        assert (row["text_boxes"] is None) == (name == "sixteen_pixels.mp4"), name
+    decided = {names[row["source_id"]]: row["tier"] for row in rows(milled, milled.selection.rel)}
+    assert decided.keys() == FILES.keys()
+    assert {decided[name] for name in found} == {"train"}
 
 
 def test_time_bases_are_sane(sources: dict[str, dict[str, Any]]) -> None:

@@ -25,6 +25,7 @@ MIN_BLOCKS = 6
 FLAT_LEVELS, FLAT_NOISE_SHARE = 1.5, 0.35  # deviation of a block's cell means: of a smooth place; what noise adds
 CLIPPED_LEVELS = (4.0, 251.0)
 SCALED_PX = 1080
+MAX_FACTOR = PATCH_PX // (BLOCK_PX + 2)  # a patch averaged by it still holds a block
 _SERIES = pa.list_(pa.float32())
 
 
@@ -47,8 +48,8 @@ class Noise(Meter):
         Column(
             "noise_sigma_1080",
             _SERIES,
-            "the same with the short side averaged down to about 1080 px, where coarse grain is; null if it is smaller "
-            "or no place is flat",
+            "the same with the short side averaged down to about 1080 px (1440 at 8K), where coarse grain is; null if it "
+            "is smaller or no place is flat",
         ),
     )
     scores: ClassVar[tuple[Score, ...]] = (
@@ -60,7 +61,7 @@ class Noise(Meter):
     def start(self, info: StreamInfo) -> Update:
         scale, black = gain(info), black_code(info)
         short_px = min(info.height_px, info.width_px)
-        factor = round(short_px / SCALED_PX) if short_px >= SCALED_PX else 0
+        factor = min(round(short_px / SCALED_PX), MAX_FACTOR) if short_px >= SCALED_PX else 0
 
         def update(view: np.ndarray, seconds: float) -> tuple[float | None, float | None]:
             patches = patches_of(view, ACROSS, DOWN, PATCH_PX)
