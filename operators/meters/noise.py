@@ -48,8 +48,8 @@ class Noise(Meter):
         Column(
             "noise_sigma_1080",
             _SERIES,
-            "the same with the short side averaged down to about 1080 px (1440 at 8K), where coarse grain is; null if it "
-            "is smaller or no place is flat",
+            "the same with the short side averaged down to about 1080 px (1440 at 8K), where coarse grain is; null if "
+            "it is smaller or no place is flat",
         ),
     )
     scores: ClassVar[tuple[Score, ...]] = (
