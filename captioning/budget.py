@@ -74,7 +74,7 @@ class Tier:
 TIERS = {
     name: Tier(name=name, max_tokens=tokens) for name, tokens in (("low", 2_048), ("mid", 8_192), ("high", 24_576))
 }
-"""Ours, for 4K: 16 frames at about a fifth, a third and three fifths of the native width."""
+"""Ours, for 4K: 16 frames at about a sixth, a third and three fifths of the native width."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ from operators.contract import RowError
 from operators.decode_child import DecodeChild
 from reelmill.column import Column
 
+FALLBACK = PixelRule(14)  # plans sizes for families whose rule is not known
+UNKNOWN = {"seen_grid_thw": None, "num_visual_tokens": None}  # what a plan cannot tell of those
 TOLD = {
     "title": (say.title,),
     "tags": (say.tags,),
@@ -78,8 +80,8 @@ class ModelEngine(ABC):
 
     @property
     @abstractmethod
-    def rule(self) -> PixelRule:
-        """How the loaded model cuts pixels into tokens."""
+    def rule(self) -> PixelRule | None:
+        """How the loaded model cuts pixels into tokens; None if its processor resizes by a rule of its own."""
 
     @property
     @abstractmethod
@@ -148,7 +150,7 @@ class ModelEngine(ABC):
             record = self._record(tiers[tier].name, fired)
             try:
                 sights = await self._see(clip, tier)
-                record |= _seen(sights, clip)
+                record |= _seen(sights, clip) | ({} if self.rule else UNKNOWN)
                 found = await self._talk.describe(sights, [sentence.sentence for sentence in told], minutes)
                 return _result(found, told, record | _minutes(minutes), _log(minutes, started))
             except AnswerRefused as error:
@@ -161,7 +163,8 @@ class ModelEngine(ABC):
     async def _see(self, clip: Clip, tier: int) -> list[Sight]:
         assert clip.frames is not None
         parts = parts_of(clip.frames, self.settings.budget.chunk_s)
-        plan = plan_parts(parts, clip.frames, clip.row, self.settings.budget.tiers[tier], self.rule)
+        rule = self.rule or FALLBACK
+        plan = plan_parts(parts, clip.frames, clip.row, self.settings.budget.tiers[tier], rule)
         return await asyncio.to_thread(see, parts, plan, clip.frames, self._child)
 
     def _record(self, tier: str, fired: Sequence[str]) -> dict[str, Any]:

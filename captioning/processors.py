@@ -11,8 +11,6 @@ from captioning.conversation import Message
 from captioning.looks import Sight
 from operators.weights import weights_hash
 
-FALLBACK = PixelRule(14)  # plans sizes for families whose rule is not known; their processors then resize
-
 
 def load_processor(folder: Path) -> Any:
     """The checkpoint's processor; none of its code is run."""

@@ -16,7 +16,6 @@ from captioning.conversation import Message, Question, Reply
 from captioning.grammar import Grammar
 from captioning.model_engine import ModelEngine, ModelSettings
 from captioning.processors import (
-    FALLBACK,
     load_processor,
     origin_of,
     prompt_text,
@@ -56,8 +55,8 @@ class TransformersEngine(ModelEngine):
         return self._loaded
 
     @property
-    def rule(self) -> PixelRule:
-        return self._loaded.rule or FALLBACK
+    def rule(self) -> PixelRule | None:
+        return self._loaded.rule
 
     @property
     def origin(self) -> Mapping[str, Any]:

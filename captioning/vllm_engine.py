@@ -16,7 +16,6 @@ from captioning.config import PRECISIONS, Decoding, LocalModel
 from captioning.conversation import Question, Reply
 from captioning.model_engine import ModelEngine, ModelSettings
 from captioning.processors import (
-    FALLBACK,
     load_processor,
     origin_of,
     prompt_text,
@@ -62,8 +61,8 @@ class VLLMEngine(ModelEngine):
         self._loaded.shutdown()
 
     @property
-    def rule(self) -> PixelRule:
-        return self._loaded.rule or FALLBACK
+    def rule(self) -> PixelRule | None:
+        return self._loaded.rule
 
     @property
     def origin(self) -> Mapping[str, Any]:

@@ -204,7 +204,11 @@ CAPTION_PROVENANCE = (
     ),
     Column("seen_width_px", i32, f"width of the frames that were handed to it; {_NO_MODEL}"),
     Column("seen_height_px", i32, f"height of the frames that were handed to it; {_NO_MODEL}"),
-    Column("seen_grid_thw", pa.list_(SEEN_GRID), f"per look (part of a long clip): grid of patches; {_NO_MODEL}"),
+    Column(
+        "seen_grid_thw",
+        pa.list_(SEEN_GRID),
+        "per look (part of a long clip): grid of patches; null where the model's rule is not known",
+    ),
     Column(
         "num_visual_tokens",
         i64,
