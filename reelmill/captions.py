@@ -43,10 +43,8 @@ class Captions:
         if wrong:
             raise ValueError(f"grounding has {min(wrong)!r}; it may be model and measured")
 
-    def choose(self, texts: dict[str, Any] | None, rng: np.random.Generator) -> tuple[str | None, tuple[str, ...]]:
-        """(caption, names of the texts that it was made of); null where there are none."""
-        if texts is None:
-            return None, ()
+    def choose(self, texts: dict[str, Any], rng: np.random.Generator) -> tuple[str | None, tuple[str, ...]]:
+        """(caption, names of the texts that it was made of); null where all are null."""
         main = [name for name in self.main if texts[name]]
         extra = [name for name in CAPTION_TEXTS if name not in self.main and texts[name]]
         names = [main[rng.integers(len(main))]] if main else []

@@ -78,6 +78,9 @@ class Epochs(ABC):
     def collate(self, samples: np.ndarray, position: Position, phase: Mapping[str, Any]) -> dict[str, Any]:
         """A batch of samples of one queue."""
 
+    def keep_open(self, num_groups: int) -> None:  # noqa: B027 - a reader may hold nothing
+        """How many groups of samples are in use at a time: more need not be held."""
+
     @property
     @abstractmethod
     def reading_order(self) -> np.ndarray:
@@ -156,6 +159,7 @@ class Epochs(ABC):
         position = self.position.copy()
         phase = self.phase(position.global_step)
         order = self._epoch_order(position.epoch, phase.get("mix"))
+        self.keep_open(order.num_places)
         while True:
             ends = [start for start in self.schedule if start > position.global_step]
             for step in order.steps(position, self._sizes(size, phase), drop_last):

@@ -97,6 +97,10 @@ class MixedDataset(Epochs):
     def reading_order(self) -> np.ndarray:
         return self._order
 
+    def keep_open(self, num_groups: int) -> None:
+        for part in self.parts.values():
+            part.keep_open(num_groups)
+
     def shares(self, mix: Shares | None) -> np.ndarray | None:
         """How often each sample comes per epoch. Raises ValueError on an unknown part or one without samples."""
         own = [part.shares(part.mix) for part in self.parts.values()]

@@ -37,27 +37,29 @@ class Cache:
 
 
 class RowGroup:
-    """Wanted columns of one row group. Payloads are views of the table's buffers."""
+    """Wanted columns of one row group. Payloads are views of the table's buffers.
 
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table
+    Args:
+        table: as read.
+        plain: names of the small columns.
+    """
+
+    def __init__(self, table: pa.Table, plain: Sequence[str]) -> None:
+        self.table, self.plain = table, plain
         self.num_bytes = table.nbytes
-        self._plain: dict[str, list[Any]] = {}
-        self._payloads: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._payloads: dict[str, np.ndarray | list[np.ndarray]] = {}
 
-    def values(self, column: str) -> list[Any]:
-        """A small column as a list."""
-        if column not in self._plain:
-            self._plain[column] = self.table.column(column).to_pylist()
-        return self._plain[column]
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The small columns, row by row."""
+        return self.table.select([*self.plain]).to_pylist()
 
-    def payload(self, stream: Stream, scale: int, row: int) -> np.ndarray:
-        """One row's values of a stream and scale; a view unless it is stored as bfloat16."""
+    def payloads(self, stream: Stream, scale: int) -> np.ndarray | list[np.ndarray]:
+        """Each row's values of a stream and scale."""
         name = stream.column(scale)
         if name not in self._payloads:
-            self._payloads[name] = _buffers(self.table, name)
-        data, offsets, grids = self._payloads[name]
-        return unpack(stream, scale, data[offsets[row] : offsets[row + 1]], grids[row])
+            self._payloads[name] = _payloads(self.table, stream, scale)
+        return self._payloads[name]
 
 
 class RowGroups:
@@ -71,6 +73,7 @@ class RowGroups:
     def __init__(self, store: Store, cache: Cache) -> None:
         self.store, self.cache = store, cache
         self.num_bytes_read = 0  # of the store: compressed bytes of the columns read
+        self.max_held = 16  # row groups that are in use at a time
         self._held: OrderedDict[tuple[str, int, tuple[str, ...]], RowGroup] = OrderedDict()
         self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
 
@@ -80,13 +83,13 @@ class RowGroups:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)
 
-    def get(self, entry: dict[str, Any], group: int, columns: Sequence[str]) -> RowGroup:
-        """A row group of a shard file, given as the view lists it."""
-        key = (entry["path"], group, tuple(columns))
+    def get(self, entry: dict[str, Any], group: int, plain: Sequence[str], payload: Sequence[str]) -> RowGroup:
+        """A row group of a shard file, given as the view lists it: its small columns and its payload columns."""
+        key = (entry["path"], group, tuple(payload))
         if key not in self._held:
-            self._held[key] = RowGroup(self._read(entry, group, columns))
+            self._held[key] = RowGroup(self._read(entry, group, [*plain, *payload]), plain)
             held = sum(part.num_bytes for part in self._held.values())
-            while held > self.cache.memory_bytes and len(self._held) > 1:
+            while len(self._held) > 1 and (held > self.cache.memory_bytes or len(self._held) > self.max_held):
                 held -= self._held.popitem(last=False)[1].num_bytes
         self._held.move_to_end(key)
         return self._held[key]
@@ -103,7 +106,7 @@ class RowGroups:
 
     def _from_store(self, path: str, group: int, columns: Sequence[str]) -> pa.Table:
         if path not in self._files:
-            self._files[path] = self.store.open_parquet(path, pre_buffer=self.store.is_remote)
+            self._files[path] = self.store.open_parquet(path, is_mapped=True)
             while len(self._files) > OPEN_FILES:
                 self._files.popitem(last=False)[1].close(force=True)
         self._files.move_to_end(path)
@@ -170,12 +173,22 @@ def column_bytes(file: pq.ParquetFile, group: int, columns: Sequence[str]) -> in
     return sum(c.total_compressed_size for c in chunks if c.path_in_schema.split(".")[0] in wanted)
 
 
-def _buffers(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(bytes, offsets, grids) of a payload column."""
-    column, rows = table.column(name).combine_chunks(), table.num_rows
-    array = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    _, offsets, data = array.buffers()
-    starts = np.frombuffer(offsets, np.int64)[array.offset : array.offset + rows + 1]
-    grids = table.column(f"grid_{name.split('_', 1)[1]}").combine_chunks()
-    grids = grids.chunk(0) if isinstance(grids, pa.ChunkedArray) else grids
-    return np.frombuffer(data, np.uint8), starts, grids.flatten().to_numpy(zero_copy_only=False).reshape(rows, 4)
+def _payloads(table: pa.Table, stream: Stream, scale: int) -> np.ndarray | list[np.ndarray]:
+    """Views of a payload column's rows; one array where all rows have one grid, as they have in a bucket."""
+    name = stream.column(scale)
+    values, grids = _whole(table.column(name)), _whole(table.column(f"grid_{name.split('_', 1)[1]}"))
+    _, offsets, data = values.buffers()
+    starts = np.frombuffer(offsets, np.int64)[values.offset : values.offset + len(values) + 1]
+    codes = np.frombuffer(data, np.uint8)
+    grids_N4 = grids.flatten().to_numpy(zero_copy_only=False).reshape(-1, 4)
+    if (grids_N4 == grids_N4[0]).all() and stream.axes == "THWG":
+        t, h, w, g = (int(size) for size in grids_N4[0])
+        return unpack(stream, scale, codes[starts[0] : starts[-1]], (len(values) * t, h, w, g)).reshape(
+            (len(values), t, h, w) if g == 1 else (len(values), t, h, w, g)
+        )
+    return [unpack(stream, scale, codes[starts[i] : starts[i + 1]], grids_N4[i]) for i in range(len(values))]
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """One array; joining the chunks of one would copy it."""
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)

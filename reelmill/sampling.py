@@ -2,10 +2,10 @@
 """In which order an epoch's samples come, and how they are cut into steps. Arithmetic on sample numbers; no files.
 
 A *queue* holds the samples that stack (one spec, one bucket), in *groups* that are read together (row groups). Its
-groups are dealt at random to a number of places, `open_groups`; each place goes through its groups one after the
-other, and the samples come from all places in turn, so that about `open_groups` row groups are in use at any time and
-each is read once. The places form `lanes`, and steps take turns among the lanes: with as many loader workers as lanes,
-two workers never need the same row group. A rank takes neighbouring places of each step for the same reason.
+groups are dealt at random to a number of places; each place goes through its groups one after the other, and samples
+come from all places in turn, so that about `open_groups` row groups are in use at any time and each is read once. The
+places form `lanes`, and steps take turns among the lanes: with as many loader workers as lanes, two workers never need
+the same row group. A rank takes neighbouring places of each step for the same reason.
 
 Nothing here knows ranks or workers: a step is the samples of all ranks together. A position is how many samples each
 queue and lane has given, so what is left does not depend on who read the rest, or in steps of which size.
@@ -25,8 +25,8 @@ class Shuffle:
 
     Args:
         seed: of the order.
-        open_groups: row groups that are mixed with one another. More mix better and hold more memory; with R ranks,
-            8 R of them keep what is read twice below a fifth.
+        open_groups: row groups that are in use at a time, all queues together; a queue has its share, at least one.
+            More mix better and hold more memory; with R ranks, 8 R of them keep what is read twice below a fifth.
         lanes: sets of row groups that steps take turns among. As many as loader workers, or a multiple.
         is_on: false: samples come as they lie in the files.
     """
@@ -74,9 +74,13 @@ class EpochOrder:
     ) -> None:
         self.view_hash, self.epoch, self.shuffle = view_hash, epoch, shuffle
         self.lanes: list[dict[str, np.ndarray]] = [{} for _ in range(shuffle.lanes)]
-        for queue in sorted(queues):
-            instances = _instances(queues[queue], repeats)
-            for lane, samples in enumerate(self._lane_orders(queue, instances)):
+        self.num_places = 0
+        instances = {queue: _instances(queues[queue], repeats) for queue in sorted(queues)}
+        total = sum(map(len, instances.values()))
+        for queue, groups in instances.items():
+            places = max(1, round(shuffle.open_groups * len(groups) / max(1, total)))
+            self.num_places += places if shuffle.is_on else 1
+            for lane, samples in enumerate(self._lane_orders(queue, groups, places)):
                 self.lanes[lane][queue] = samples
 
     @property
@@ -126,7 +130,7 @@ class EpochOrder:
             which, begins = np.concatenate(numbers)[order], np.concatenate(starts)[order]
             yield from ((names[n], int(start)) for n, start in zip(which, begins, strict=True))
 
-    def _lane_orders(self, queue: str, instances: list[np.ndarray]) -> list[np.ndarray]:
+    def _lane_orders(self, queue: str, instances: list[np.ndarray], places: int) -> list[np.ndarray]:
         """Samples of each lane. A queue of few groups has one lane, or its steps would hardly fill."""
         if not instances:
             return []
@@ -134,8 +138,8 @@ class EpochOrder:
             return [np.concatenate(instances)]
         rng = seeded(self.view_hash, self.epoch, f"order/{queue}")
         dealt = [instances[i] for i in rng.permutation(len(instances))]
-        lanes = max(1, min(self.shuffle.lanes, len(dealt) // self.shuffle.open_groups))
-        return [_mixed(dealt[lane::lanes], self.shuffle.open_groups // lanes, rng) for lane in range(lanes)]
+        lanes = min(self.shuffle.lanes, places) if len(dealt) >= 2 * places else 1
+        return [_mixed(dealt[lane::lanes], max(1, places // lanes), rng) for lane in range(lanes)]
 
 
 def repeats_of(shares: np.ndarray, view_hash: str, epoch: int) -> np.ndarray:

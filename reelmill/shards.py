@@ -174,6 +174,9 @@ class ShardDataset(Epochs):
     def reading_order(self) -> np.ndarray:
         return self._draws[self.index.run]
 
+    def keep_open(self, num_groups: int) -> None:
+        self._groups.max_held = num_groups + 1
+
     def shares(self, mix: Mix | None) -> np.ndarray | None:
         """How often each sample comes per epoch. Raises ValueError if a named value has no sample."""
         if mix is None:
@@ -211,15 +214,16 @@ class ShardDataset(Epochs):
         """
         columns = self.token_columns(phase.get("scales"))
         groups = self._row_groups(samples, columns)
-        rows = [int(row) for row in self.index.row[samples]]
+        places = self.index.row[samples].tolist()
         batch: dict[str, Any] = {}
         for stream, k in columns:
-            values = [group.payload(stream, k, row) for group, row in zip(groups, rows, strict=True)]
+            values = [group.payloads(stream, k)[row] for group, row in zip(groups, places, strict=True)]
             batch[stream.column(k)] = np.stack(values)
+        rows = [group.rows[row] for group, row in zip(groups, places, strict=True)]
         for key in KEYS:
-            batch[key] = [group.values(key)[row] for group, row in zip(groups, rows, strict=True)]
-        batch["bucket"] = groups[0].values("bucket")[rows[0]]
-        cond = {n: [group.values(n)[row] for group, row in zip(groups, rows, strict=True)] for n in self._conditions()}
+            batch[key] = [row[key] for row in rows]
+        batch["bucket"] = rows[0]["bucket"]
+        cond = {name: [row[name] for row in rows] for name in self._conditions()}
         return {**batch, **self._texts(samples, batch, position.epoch), "cond": cond | self._joined(samples, batch)}
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -229,14 +233,14 @@ class ShardDataset(Epochs):
 
     def _row_groups(self, samples: np.ndarray, columns: Sequence[tuple[Stream, int]]) -> list[RowGroup]:
         names = [stream.column(k) for stream, k in columns]
-        wanted = [*KEYS, "bucket", *self._conditions(), *names, *(f"grid_{name.split('_', 1)[1]}" for name in names)]
-        places = zip(self.index.file[samples], self.index.group[samples], strict=True)
+        payload = [*names, *(f"grid_{name.split('_', 1)[1]}" for name in names)]
+        plain = [*KEYS, "bucket", *self._conditions()]
         found: dict[tuple[int, int], RowGroup] = {}
         out = []
-        for file, group in places:
-            if (file, group) not in found:
-                found[file, group] = self._groups.get(self.files[file], int(group), wanted)
-            out.append(found[file, group])
+        for place in zip(self.index.file[samples].tolist(), self.index.group[samples].tolist(), strict=True):
+            if place not in found:
+                found[place] = self._groups.get(self.files[place[0]], place[1], plain, payload)
+            out.append(found[place])
         return out
 
     def _unit_of(self, sample: int) -> UnitCaptions:
@@ -253,9 +257,12 @@ class ShardDataset(Epochs):
         keys = zip(samples, *(batch[key] for key in ("clip_id", "window_index", "aug_id", "frame_pts")), strict=True)
         for sample, clip, window, aug, pts in keys:
             text = self._unit_of(sample).text(clip, pts, is_flipped(aug))
-            rng = seeded(str(self.shuffle.seed), epoch, f"caption/{clip}/{window}/{aug}")
             texts.append(text)
-            captions.append(self.captions.choose(text, rng) if text else (None, ()))
+            if text is None:
+                captions.append((None, ()))
+                continue
+            rng = seeded(str(self.shuffle.seed), epoch, f"caption/{clip}/{window}/{aug}")
+            captions.append(self.captions.choose(text, rng))
         return {"texts": texts, "caption": [c for c, _ in captions], "caption_fields": [f for _, f in captions]}
 
     def _joined(self, samples: np.ndarray, batch: dict[str, Any]) -> dict[str, list[Any]]:

@@ -28,6 +28,7 @@ HEAVY = {
     "torch",
     "torchvision",
     "transformers",
+    "diffusers",
     "open_clip",
     "av",
     "cv2",

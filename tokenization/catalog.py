@@ -9,6 +9,10 @@ from tokenization.contract import Tokenizer
 TOKENIZERS: dict[str, str] = {
     "reference": "tokenization.adapters.reference:Reference",
     "pixels": "tokenization.adapters.pixels:Pixels",
+    "vidtok": "tokenization.adapters.vidtok:VidTok",
+    "diffusers_vae": "tokenization.adapters.diffusers_vae:DiffusersVae",
+    "emu3": "tokenization.adapters.emu3:Emu3",
+    "code": "tokenization.adapters.code:Code",
 }
 
 

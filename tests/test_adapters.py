@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every tokenizer keeps the same promises; networks are tiny, of random weights, saved and loaded by real classes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.recipe import build_tokenizers, load_recipe
+from reelmill.tokens import pack
+from tokenization.adapters.code import Code
+from tokenization.adapters.diffusers_vae import DiffusersVae
+from tokenization.adapters.emu3 import Emu3
+from tokenization.adapters.pixels import Pixels
+from tokenization.adapters.reference import Reference
+from tokenization.adapters.vidtok import VidTok
+from tokenization.contract import Tokenizer
+
+HEIGHT, WIDTH = 64, 96
+VIDTOK: dict[str, Any] = {
+    "ch": 32, "ch_mult": [1] * 4, "z_channels": 5, "double_z": False, "num_res_blocks": 1, "regularizer": "fsq",
+    "codebook_size": 32768,
+}  # fmt: skip
+VAES: dict[str, dict[str, Any]] = {
+    "AutoencoderKLWan": {
+        "base_dim": 4, "z_dim": 16, "dim_mult": [1] * 4, "num_res_blocks": 1,
+        "temperal_downsample": [False, True, True],
+    },
+    "AutoencoderKLHunyuanVideo": {
+        "latent_channels": 4, "block_out_channels": (8,) * 4, "layers_per_block": 1, "norm_num_groups": 4,
+    },
+    "AutoencoderKLLTXVideo": {
+        "latent_channels": 8, "block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4,
+        "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 5,
+    },
+    "AutoencoderKLCosmos": {
+        "latent_channels": 4, "encoder_block_out_channels": (8,) * 4, "decode_block_out_channels": (8,) * 4,
+        "attention_resolutions": (8,), "resolution": 64, "num_layers": 1, "temporal_compression_ratio": 4,
+    },
+}  # fmt: skip
+
+
+def saved(folder: Path, library: str, name: str, config: dict[str, Any]) -> str:
+    import importlib
+
+    torch.manual_seed(0)
+    cls = getattr(importlib.import_module(library), name)
+    if library == "transformers":
+        from transformers.models.emu3 import Emu3VQVAEConfig
+
+        model = cls(Emu3VQVAEConfig(**config))
+    else:
+        model = cls(**config)
+    model.save_pretrained(folder / name)
+    return str(folder / name)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("weights")
+
+
+def make(name: str, folder: Path) -> Tokenizer:
+    sizes: dict[str, Any] = {"heights": (HEIGHT,), "max_frames": 9}
+    if name == "reference":
+        return Reference(**sizes)
+    if name == "pixels":
+        return Pixels(height_px=HEIGHT, width_px=WIDTH, max_frames=9)
+    if name == "code":
+        return Code(code="tests.test_adapters:flat_bits", **sizes)
+    if name == "emu3":
+        config = {
+            "codebook_size": 64, "base_channels": 32, "channel_multiplier": [1] * 4, "num_res_blocks": 1,
+            "attn_resolutions": [3], "hidden_size": 32,
+        }  # fmt: skip
+        return Emu3(weights=saved(folder, "transformers", "Emu3VQVAE", config), **sizes)
+    if name.startswith("vidtok"):
+        is_causal = name == "vidtok"
+        weights = saved(folder / name, "diffusers", "AutoencoderVidTok", {**VIDTOK, "is_causal": is_causal})
+        return VidTok(weights=weights, heights=(HEIGHT,), max_frames=9 if is_causal else 20)
+    keeps = name != "AutoencoderKLCosmos"  # it has none
+    return DiffusersVae(weights=saved(folder, "diffusers", name, VAES[name]), keeps_logvar=keeps, **sizes)
+
+
+class FlatBits:
+    """A tokenizer that a user might bring: the highest bit of the mean of 8 x 8 squares, three to a byte."""
+
+    def __init__(self, time: Any, heights: tuple[int, ...]) -> None:
+        from reelmill.tokens import InputRule, Scale, Stream, TokenizerSpec
+
+        self.spec = TokenizerSpec(
+            name="flat bits",
+            family="lfq",
+            input=InputRule(multiple=8, heights=heights),
+            time=time(1, 1),
+            streams=(Stream("pixel", "bits", (Scale(reduce=(1, 1, 1)),), (1, 8, 8), bits=3),),
+            combine="single",
+            runtime={"dtype": "uint8", "tile": None, "overlap": None, "batch": "one window"},
+        )
+
+    def encode(self, frames_THWC: np.ndarray) -> dict[str, np.ndarray]:
+        t, h, w, _ = frames_THWC.shape
+        means = frames_THWC.reshape(t, h // 8, 8, w // 8, 8, 3).mean(axis=(2, 4))
+        return {"tokens_pixel_s0": ((means >= 128) * np.array([1, 2, 4])).sum(-1).astype(np.uint8)[..., None]}
+
+    def decode(self, payload: dict[str, np.ndarray], upto_scale: int | None = None) -> np.ndarray:
+        bits = (payload["tokens_pixel_s0"] >> np.arange(3)) & 1
+        return (bits * 191 + 32).astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+
+
+def flat_bits(weights: Path | None, device: str, heights: tuple[int, ...], time: Any) -> FlatBits:
+    return FlatBits(time, heights)
+
+
+def nothing(**options: Any) -> None:
+    return None
+
+
+def window(length: int) -> np.ndarray:
+    from tokenization.synthetic import synthetic_windows
+
+    frames = next(synthetic_windows(1, 7, 96, max(length, 2)))
+    return np.ascontiguousarray(frames[:length, :HEIGHT, :WIDTH])
+
+
+NAMES = ["reference", "pixels", "code", "vidtok", "vidtok_not_causal", "emu3", *VAES]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_conformance(name: str, folder: Path) -> None:
+    tokenizer = make(name, folder)
+    spec = tokenizer.spec
+    plan = spec.plan(21, HEIGHT, WIDTH, 30.0)
+    (bucket,) = plan.buckets
+    assert (bucket.in_h, bucket.in_w) == (HEIGHT, WIDTH)
+    frames = window(bucket.in_t)
+    codec = tokenizer.load()
+    payload = codec.encode(frames)
+    assert set(payload) == set(bucket.shapes)
+    data = {}
+    for stream, k in spec.columns():
+        column = stream.column(k)
+        assert stream.grid_of(payload[column]) == bucket.shapes[column]
+        data[column] = pack(stream, k, payload[column])  # refuses ids outside the vocabulary
+    assert sum(map(len, data.values())) == bucket.num_bytes
+    again = codec.encode(frames)
+    assert all(pack(s, k, again[s.column(k)]) == data[s.column(k)] for s, k in spec.columns())
+    decoded = codec.decode(payload)
+    assert decoded.shape == frames.shape
+    assert decoded.dtype == np.uint8
+    assert len(codec.psnr_per_scale(frames, payload)) == (len(spec.streams[0].scales) if spec.prefix == "scale" else 1)
+    assert spec.spec_id == type(spec).from_json(spec.to_json()).spec_id
+
+
+def test_vidtok_gives_the_ids_of_the_class_itself(folder: Path) -> None:
+    from diffusers import AutoencoderVidTok  # type: ignore[attr-defined]
+
+    tokenizer = make("vidtok", folder)
+    codec = tokenizer.load()
+    payload = codec.encode(window(9))
+    model = AutoencoderVidTok.from_pretrained(tokenizer.folder).eval()  # type: ignore[attr-defined]
+    x = torch.from_numpy(window(9)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        out = model(x).sample  # `forward` repeats the first frame by itself
+    expected = ((out[0] + 1) * 127.5).clamp(0, 255).round().byte().permute(1, 2, 3, 0).numpy()
+    assert np.abs(codec.decode(payload).astype(int) - expected).max() <= 1
+    assert tokenizer.spec.plan(16, HEIGHT, WIDTH, 30.0).buckets[0].in_t == 9, "no window whose frames would be dropped"
+
+
+@pytest.mark.parametrize("name", VAES)
+def test_latents_are_those_of_the_class_itself(name: str, folder: Path) -> None:
+    import diffusers
+
+    tokenizer = make(name, folder)
+    model = getattr(diffusers, name).from_pretrained(tokenizer.folder).eval()  # type: ignore[attr-defined]
+    frames = np.zeros((5 if name != "AutoencoderKLLTXVideo" else 9, HEIGHT, WIDTH, 3), np.uint8)
+    frames[:, :32], frames[:, :, :40] = 255, 128
+    codec = tokenizer.load()
+    x = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    assert torch.allclose(codec.pixels_in(frames), x, atol=1e-6)  # type: ignore[attr-defined]
+    with torch.no_grad():
+        expected = model.encode(x).latent_dist
+    payload = codec.encode(frames)
+    np.testing.assert_array_equal(payload["tokens_pixel_s0"], expected.mode()[0].numpy())
+    if name != "AutoencoderKLCosmos":
+        np.testing.assert_array_equal(payload["aux_pixel_logvar_s0"], expected.logvar[0].numpy())
+    mean, std = tokenizer.spec.streams[0].mean, tokenizer.spec.streams[0].std
+    if name == "AutoencoderKLWan":
+        assert mean is not None
+        assert std is not None
+        assert (mean[0][0], std[0][15]) == (-0.7571, 1.9160)
+
+
+def test_what_decides_tokens_is_in_the_spec(folder: Path) -> None:
+    weights = saved(folder, "diffusers", "AutoencoderKLWan", VAES["AutoencoderKLWan"])
+    base = DiffusersVae(weights=weights)
+    others = (DiffusersVae(weights=weights, dtype="bfloat16"), DiffusersVae(weights=weights, max_frames=5))
+    assert len({tokenizer.spec.spec_id for tokenizer in (base, *others)}) == 3
+    assert DiffusersVae(weights=weights, device="cuda").spec.spec_id == base.spec.spec_id
+    with pytest.raises(ValueError, match="vidtok reads AutoencoderVidTok"):
+        VidTok(weights=weights).spec  # noqa: B018
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        DiffusersVae(weights="/no/such").spec  # noqa: B018
+
+
+def test_user_code_by_a_recipe(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    item = "{tokenizer: code, code: 'tests.test_adapters:flat_bits', heights: [64]}"
+    recipe.write_text(f"recipe: r\ntokens:\n  - {item}\n")
+    (operator,) = build_tokenizers(load_recipe(str(recipe)))
+    assert operator.spec.name == "flat bits"  # type: ignore[attr-defined]
+    import pickle
+
+    assert pickle.loads(pickle.dumps(operator)).spec == operator.spec  # type: ignore[attr-defined]
+    for code, message in (
+        ("nonsense", "package.module:callable"),
+        ("no.such:x", "cannot be imported"),
+        ("tests.test_adapters:nothing", "without spec, encode, decode"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Code(code=code).spec  # noqa: B018
