@@ -167,7 +167,7 @@ def measure(root: str, num: int) -> dict[str, Any]:
         "bytes_by_scales": {n: size / by_scales[len(SCALES)] for n, size in by_scales.items()},
         "amplification": {
             f"{world} x {workers}": bytes_of_all(root, world, workers) / once
-            for world, workers in ((1, 1), (1, 2), (2, 2))
+            for world, workers in ((1, 2), (2, 1), (2, 2))
         },
         "first_batch_s": first_batch_s(root),
         "peak_mb": peak_mb(root),
@@ -187,9 +187,11 @@ def show(row: dict[str, Any]) -> None:
         "  read amplification, ranks x workers: " + ", ".join(f"{k}: {v:.2f}" for k, v in row["amplification"].items())
     )
     print(f"  first batch {row['first_batch_s']:.2f} s; peak memory {row['peak_mb']:.0f} MB", flush=True)
-    for peer in row.get("peers", []):
-        ratios = " ".join(f"{name} epoch {peer[name]['cpu_s'] / row['ours_cpu_s']:.2f}" for name in ("first", "second"))
-        print(f"  {peer['peer']:<11} CPU seconds over ours: {ratios}")
+
+
+def show_peer(row: dict[str, Any], peer: dict[str, Any]) -> None:
+    ratios = ", ".join(f"{name} epoch {peer[name]['cpu_s'] / row['ours_cpu_s']:.2f}" for name in ("first", "second"))
+    print(f"  {peer['peer']}: CPU seconds over ours: {ratios}", flush=True)
 
 
 def main() -> None:
@@ -201,10 +203,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = str(Path(scratch) / "set")
         make(Path(root), options.samples)
-        row = measure(root, options.samples)
-        if not options.no_peers:
-            row["peers"] = [run_peer(peer, Path(scratch), options.samples, BATCH) for peer in PEERS]
-    show(row)
+        row = {**measure(root, options.samples), "peers": []}
+        show(row)
+        for peer in () if options.no_peers else PEERS:
+            row["peers"].append(run_peer(peer, Path(scratch), options.samples, BATCH))
+            show_peer(row, row["peers"][-1])
     if options.out:
         options.out.write_text(json.dumps(row, indent=1) + "\n")
 

@@ -50,10 +50,9 @@ class MixedDataset(Epochs):
             raise ValueError(f"rank {rank} is not in 0..{world - 1}")
         self.parts, self.mix = dict(parts), None if mix is None else dict(mix)
         self.rank, self.world, self.shuffle = rank, world, shuffle
-        self.schedule = check_schedule(schedule)
+        later = check_schedule(schedule)
+        self.schedule = {**later, 0: {"mix": self.mix, **later.get(0, {})}}
         self._check()
-        self.schedule = {0: {}, **self.schedule}
-        self.schedule[0] = {"mix": self.mix, **self.schedule[0]}
         self.position = Position()
         self._starts = np.cumsum([0, *(len(part.index) for part in self.parts.values())])
         self.queues = self._queues()

@@ -32,7 +32,7 @@ class Shuffle:
     """
 
     seed: int = 0
-    open_groups: int = 16
+    open_groups: int = 8
     lanes: int = 2
     is_on: bool = True
 

@@ -93,7 +93,8 @@ class ShardDataset(Epochs):
         self.spec = self.view.specs[self.spec_id]
         self.captions, self.scales, self.percentiles = captions, scales, tuple(percentiles)
         self.rank, self.world, self.shuffle = rank, world, shuffle
-        self.mix, self.schedule = mix, check_schedule(schedule)
+        self.mix, later = mix, check_schedule(schedule)
+        self.schedule = {**later, 0: {"mix": mix, "scales": scales, **later.get(0, {})}}
         self.filters: list[Filter] = [("tier", "in", list(tiers)), *where]
         if split is not None:
             self.filters.append(("split", "=", split))
@@ -109,8 +110,8 @@ class ShardDataset(Epochs):
 
     def _eager(self) -> list[str]:
         """Joined columns that are needed for every clip before the first batch."""
-        mixes = [self.mix, *(phase.get("mix") for phase in self.schedule.values())]
-        return list(dict.fromkeys([*(column for mix in mixes for column in mix or {}), *self.percentiles]))
+        mixes = [phase.get("mix") or {} for phase in self.schedule.values()]
+        return list(dict.fromkeys([*(column for mix in mixes for column in mix), *self.percentiles]))
 
     def _set_up(self) -> None:
         missing = set(self.buckets or ()) - set(self.index.groups_of)
@@ -121,10 +122,8 @@ class ShardDataset(Epochs):
         self._ranks = {name: _sorted(self.index.clips.column(name)) for name in self.percentiles}
         draws = group_draws(int(self.index.run.max(initial=-1)) + 1, self.view_hash)
         self._draws = draws if self.shuffle.is_on else np.arange(len(draws))
-        for phase in [{"mix": self.mix}, *self.schedule.values()]:
+        for phase in self.schedule.values():
             self.shares(phase.get("mix"))
-        self.schedule = {0: {}, **self.schedule}
-        self.schedule[0] = {"mix": self.mix, "scales": self.scales, **self.schedule[0]}
 
     def __len__(self) -> int:
         return sum(self.bucket_sizes.values())
@@ -154,8 +153,8 @@ class ShardDataset(Epochs):
         return fingerprint("order", json.loads(json.dumps(chosen)))
 
     def _mixes(self) -> list[Any]:
-        phases = [(0, {"mix": self.mix}), *self.schedule.items()]
-        mixes = [(start, phase["mix"]) for start, phase in phases if phase.get("mix") is not None]
+        """[step, [[column, [[value, share], ...]], ...]] of each mix, in one order."""
+        mixes = [(start, phase["mix"]) for start, phase in self.schedule.items() if phase.get("mix") is not None]
         return [[s, [[c, sorted(map(list, v.items()), key=str)] for c, v in sorted(m.items())]] for s, m in mixes]
 
     @property
@@ -175,7 +174,7 @@ class ShardDataset(Epochs):
         return self._draws[self.index.run]
 
     def keep_open(self, num_groups: int) -> None:
-        self._groups.max_held = num_groups + 1
+        self._groups.max_held = 2 * num_groups  # those that were just read to their end are held for a while
 
     def shares(self, mix: Mix | None) -> np.ndarray | None:
         """How often each sample comes per epoch. Raises ValueError if a named value has no sample."""

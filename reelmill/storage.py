@@ -129,11 +129,9 @@ class Store:
     def is_remote(self) -> bool:
         return is_s3(self.root)
 
-    def open_parquet(self, rel: str, is_mapped: bool = False) -> pq.ParquetFile:
-        """Opens a file. `is_mapped`, for large reads: memory-mapped on a disk, column chunks fetched together on S3."""
-        if is_mapped and not self.is_remote:
-            return pq.ParquetFile(pa.memory_map(self.path(rel)))
-        return pq.ParquetFile(self.filesystem.open_input_file(self.path(rel)), pre_buffer=is_mapped)
+    def open_parquet(self, rel: str, pre_buffer: bool = False) -> pq.ParquetFile:
+        """Opens a file. `pre_buffer`: neighbouring column chunks are fetched by one request, for large reads on S3."""
+        return pq.ParquetFile(self.filesystem.open_input_file(self.path(rel)), pre_buffer=pre_buffer)
 
     def read_table(self, rel: str, columns: Sequence[str] | None = None) -> pa.Table:
         with self.open_parquet(rel) as file:

@@ -118,12 +118,13 @@ class VaeCodec(NetworkCodec):
     """See `DiffusersVae`."""
 
     def encode(self, frames_THWC: np.ndarray) -> Payload:
+        stream, *beside = self.spec.streams
         posterior = self.module.encode(self.pixels_in(frames_THWC)).latent_dist
         payload = {"tokens_pixel_s0": posterior.mode()[0].float().cpu().numpy()}  # the mean
-        if len(self.spec.streams) > 1:
+        if beside:
             payload["aux_pixel_logvar_s0"] = posterior.logvar[0].float().cpu().numpy()
         largest = float(np.max(np.abs(payload["tokens_pixel_s0"])))
-        if self.spec.streams[0].store_dtype == "float16" and not largest <= FLOAT16_MAX:
+        if stream.store_dtype == "float16" and not largest <= FLOAT16_MAX:
             raise ValueError(f"latents up to {largest:.3g} do not fit float16: set store_dtype to bfloat16")
         return payload
 
