@@ -94,11 +94,9 @@ class Flow(Operator):
     def setup(self) -> tuple[Batches, str, DecodeChild]:
         path = locate(Weights(self.weights, self.sha256))
         network = load_raft(self.model, read_state(path)).to(self.device)
-        return (
-            Batches(lambda pairs: last_flow(network, pairs), self.batch_size, self.device),
-            weights_hash(path),
-            DecodeChild(4.0),
-        )
+        # in float32: what RAFT's correlations lose in bfloat16 has not been measured
+        flows = Batches(lambda pairs: last_flow(network, pairs), self.batch_size, self.device, in_bfloat16=False)
+        return flows, weights_hash(path), DecodeChild(4.0)
 
     def process(self, state: tuple[Batches, str, DecodeChild], batch: pa.Table) -> pa.Table:
         """The batch with the flow columns; a clip whose frames do not decode gets its error and nulls."""

@@ -14,15 +14,18 @@ class Batches:
     Args:
         forward: float32 tensor [n, ...] on the CPU -> tensor [n, ...].
         size: rows of a pass, at first.
-        device: cpu, or cuda: then in bfloat16 where the model's operations allow it, from pinned memory.
+        device: cpu, or cuda: then from pinned memory.
+        in_bfloat16: on cuda, where the model's operations allow it.
 
     Attributes:
         size: rows of a pass from now on.
     """
 
-    def __init__(self, forward: Callable[[Any], Any], size: int, device: str = "cpu") -> None:
+    def __init__(
+        self, forward: Callable[[Any], Any], size: int, device: str = "cpu", *, in_bfloat16: bool = True
+    ) -> None:
         self.size = size
-        self._forward, self._device = forward, device
+        self._forward, self._device, self._in_bfloat16 = forward, device, in_bfloat16
 
     def __call__(self, rows: Any) -> Any:
         """float32 on the CPU, in the order of `rows`. Raises torch.OutOfMemoryError if one row alone is too much."""
@@ -45,7 +48,7 @@ class Batches:
 
         is_cuda = self._device == "cuda"
         rows = rows.pin_memory().to("cuda", non_blocking=True) if is_cuda else rows
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=is_cuda):
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=is_cuda and self._in_bfloat16):
             return self._forward(rows).float().cpu()
 
     def _halve(self) -> None:

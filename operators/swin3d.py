@@ -118,7 +118,7 @@ class WindowAttention(nn.Module):
     def _attend(self, x_BWNC: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         batch, windows, tokens, width = x_BWNC.shape
         qkv = self.qkv(x_BWNC).view(batch, windows, tokens, 3, self.heads, -1).permute(3, 0, 1, 4, 2, 5)
-        attended = F.scaled_dot_product_attention(*qkv, attn_mask=bias.to(x_BWNC.dtype))
+        attended = F.scaled_dot_product_attention(*qkv, attn_mask=bias.to(qkv.dtype))
         return attended.transpose(2, 3).reshape(batch, windows, tokens, width)
 
 

@@ -288,7 +288,7 @@ def test_black_is_rejected_and_not_an_error(milled: Mill, sources: dict[str, dic
 def test_text_is_looked_for_in_every_clip_that_decodes(milled: Mill, sources: dict[str, dict[str, Any]]) -> None:
     names = {row["source_id"]: name for name, row in sources.items()}
     decodable = {name for name, expected in FILES.items() if expected.refused is None}
-    found = {names[row["source_id"]]: row for row in rows(milled, milled.model_scores.rel)}
+    found = {names[row["source_id"]]: row for row in rows(milled, milled.model_scores["text"].rel)}
     assert found.keys() == decodable - {"black.mp4"}, "a clip that a cheaper rule rejects is not decoded again"
     failed = found.pop("crash_later.mp4")
     assert (failed["error_kind"], failed["ocr_model"]) == ("bad_input", None)
