@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Borders, exposure, colour and blurred side fill on photographs under a moving camera,.
+"""Borders, exposure, colour and blurred side fill on photographs under a moving camera.
 
 Clips of six frames, 1280 x 720, that stand for samples half a second apart; encoded, decoded again and measured.
 """
