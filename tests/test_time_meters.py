@@ -15,7 +15,7 @@ from operators.contract import Meter, StreamInfo
 from operators.measure import measure_segment
 from operators.meters.blend import Blend, pulse
 from operators.meters.flicker import Flicker, unsteadiness
-from operators.meters.freeze import Freeze, repeats, rhythm
+from operators.meters.freeze import Freeze, rhythm, told
 from operators.meters.redundancy import Redundancy
 from operators.scores import Groups
 from tests.videos import write_video
@@ -81,11 +81,11 @@ def test_a_rhythm_tells_repeats_that_a_coder_changes_by_half_of_what_moves() -> 
     rng = np.random.default_rng(0)
     moving = rng.uniform(6, 9, 61)
     doubled = np.where(np.arange(61) % 2, moving, 0.5 * moving)
-    np.testing.assert_array_equal(repeats(doubled), np.arange(61) % 2 == 0)
+    np.testing.assert_array_equal(told(doubled).is_repeat, np.arange(61) % 2 == 0)
     film_in_60 = np.where(np.isin(np.arange(61) % 5, (0, 2)), moving, 0.5 * moving)
-    np.testing.assert_array_equal(repeats(film_in_60), ~np.isin(np.arange(61) % 5, (0, 2)))
+    np.testing.assert_array_equal(told(film_in_60).is_repeat, ~np.isin(np.arange(61) % 5, (0, 2)))
     key_frames = np.where(np.arange(61) % 5 == 0, 2 * moving, moving)  # louder ones are no rhythm of repeats
-    assert not repeats(key_frames).any()
+    assert not told(key_frames).is_repeat.any()
     assert not rhythm(moving)[0].any()
     assert not rhythm(doubled[:20])[1].any()  # too short for a rhythm
 
@@ -93,8 +93,8 @@ def test_a_rhythm_tells_repeats_that_a_coder_changes_by_half_of_what_moves() -> 
 def test_a_rhythm_ends_where_the_footage_does() -> None:
     moving = np.random.default_rng(1).uniform(6, 9, 90)
     change = np.where((np.arange(90) % 2 == 0) & (np.arange(90) < 45), 0.5 * moving, moving)
-    assert repeats(change)[:45].sum() == 23
-    assert repeats(change)[60:].sum() == 0
+    assert told(change).is_repeat[:45].sum() == 23
+    assert told(change).is_repeat[60:].sum() == 0
 
 
 def test_a_stop_is_a_freeze_and_not_a_lower_frame_rate(tmp_path: Path) -> None:
@@ -124,15 +124,15 @@ def test_noise_of_a_fixed_camera_is_no_freeze_if_the_coder_keeps_it(tmp_path: Pa
 
 def test_a_slow_start_is_no_repeat() -> None:
     change = np.concatenate([np.full(20, 0.6), np.full(20, 8.0)])
-    assert repeats(change).sum() == 0
+    assert told(change).is_repeat.sum() == 0
     change[[3, 30, 31]] = 0.1, 0.9, 1.0
-    np.testing.assert_array_equal(np.flatnonzero(repeats(change)), [3, 30, 31])
+    np.testing.assert_array_equal(np.flatnonzero(told(change).is_repeat), [3, 30, 31])
 
 
 @pytest.mark.parametrize("num", [1, 2, 3, 5, 6, 11])
 def test_repeats_of_short_clips(num: int) -> None:
-    assert repeats(np.zeros(num)).all()
-    assert not repeats(np.full(num, 5.0)).any()
+    assert told(np.zeros(num)).is_repeat.all()
+    assert not told(np.full(num, 5.0)).is_repeat.any()
 
 
 # --- blends -----------------------------------------------------------------------------------------------------

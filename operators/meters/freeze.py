@@ -34,20 +34,34 @@ _SERIES = pa.list_(pa.float32())
 _NO_PAIR = "null for a clip of one frame"
 
 
-def repeats(change: np.ndarray) -> np.ndarray:
-    """bool [n]: which frames repeat the one before.
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is said of each frame of a clip: bool [n] each.
 
     Args:
-        change: [n] freeze_block_absdiff of a clip in time order.
+        is_repeat: it repeats the frame before.
+        is_duplicate: likewise, a few in a row, in the middle of movement.
+        is_counted: it is one or the other, or surely new: outside stops, with neighbours to be compared with.
     """
-    return (change < FREEZE_LEVEL) | duplicates(change)
+
+    is_repeat: np.ndarray
+    is_duplicate: np.ndarray
+    is_counted: np.ndarray
 
 
-def duplicates(change: np.ndarray) -> np.ndarray:
-    """bool [n]: which frames repeat the one before, a few in a row, in the middle of movement."""
+def told(change: np.ndarray) -> Told:
+    """Which frames of a clip repeat the one before.
+
+    Args:
+        change: [n] freeze_block_absdiff in time order.
+    """
     usual = np.minimum(_usual(change[::-1])[::-1], _usual(change))
-    is_less = (change < REPEAT_RATIO * usual) & (usual >= MOVING_LEVEL) & np.isfinite(usual)
-    return rhythm(change)[0] | is_less & (_run_lengths(is_less) <= MAX_RUN)
+    is_known = np.isfinite(usual)
+    is_less = (change < REPEAT_RATIO * usual) & (usual >= MOVING_LEVEL) & is_known
+    is_in_rhythm, is_inside = rhythm(change)
+    is_duplicate = is_in_rhythm | is_less & (_run_lengths(is_less) <= MAX_RUN)
+    is_repeat = (change < FREEZE_LEVEL) | is_duplicate
+    return Told(is_repeat, is_duplicate, (is_known | is_inside) & (is_duplicate | ~is_repeat))
 
 
 def rhythm(change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,6 +84,11 @@ def rhythm(change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _repeats_of_rhythm(change: np.ndarray) -> np.ndarray | None:
     """bool [n]: the repeats, by the shortest period that explains them; null if none does."""
     if len(change) < MIN_WINDOW:
+        return None
+    order = np.sort(change)
+    if (
+        order[-2] < MOVING_LEVEL or order[1] > RHYTHM_RATIO * order[-2]
+    ):  # most footage: no two places can differ so much
         return None
     logs = np.log(np.maximum(change, FREEZE_LEVEL / 4))
     phase = np.arange(len(change))
@@ -104,25 +123,23 @@ def _run_lengths(is_repeat: np.ndarray) -> np.ndarray:
     return lengths
 
 
-def _duplicates_of_moving(change: np.ndarray) -> float:
-    """Duplicates over all frames outside stops that have neighbours to be compared with; 0 if nothing moves."""
-    is_duplicate = duplicates(change)
-    is_known = np.isfinite(_usual(change)) & np.isfinite(_usual(change[::-1])[::-1])
-    is_counted = (is_known | rhythm(change)[1]) & (is_duplicate | ~repeats(change))
-    return float(is_duplicate[is_counted].mean()) if is_counted.any() else 0.0
+def _share_of_moving(change: np.ndarray) -> float:
+    """Duplicates over the frames that are counted; 0 if nothing moves."""
+    found = told(change)
+    return float(found.is_duplicate[found.is_counted].mean()) if found.is_counted.any() else 0.0
 
 
 def _freeze_share(groups: Mapping[str, Groups], facts: pa.Table) -> np.ndarray:
-    return groups["freeze_block_absdiff"].each(lambda change: float(repeats(change).mean()))
+    return groups["freeze_block_absdiff"].each(lambda change: float(told(change).is_repeat.mean()))
 
 
 def _longest_s(groups: Mapping[str, Groups], facts: pa.Table) -> np.ndarray:
-    frames = groups["freeze_block_absdiff"].each(lambda change: float(_run_lengths(repeats(change)).max()))
+    frames = groups["freeze_block_absdiff"].each(lambda change: float(_run_lengths(told(change).is_repeat).max()))
     return frames / _fps(facts)
 
 
 def _duplicate_share(groups: Mapping[str, Groups], facts: pa.Table) -> np.ndarray:
-    return groups["freeze_block_absdiff"].each(_duplicates_of_moving)
+    return groups["freeze_block_absdiff"].each(_share_of_moving)
 
 
 def _true_fps(groups: Mapping[str, Groups], facts: pa.Table) -> np.ndarray:
