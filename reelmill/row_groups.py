@@ -106,7 +106,7 @@ class RowGroups:
 
     def _from_store(self, path: str, group: int, columns: Sequence[str]) -> pa.Table:
         if path not in self._files:
-            self._files[path] = self.store.open_parquet(path, pre_buffer=self.store.is_remote)
+            self._files[path] = self.store.open_parquet(path)
             while len(self._files) > OPEN_FILES:
                 self._files.popitem(last=False)[1].close(force=True)
         self._files.move_to_end(path)

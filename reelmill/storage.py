@@ -10,10 +10,11 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -22,6 +23,9 @@ import pyarrow.parquet as pq
 S3_ATTEMPTS = 10
 S3_REQUEST_TIMEOUT_S = 20.0
 S3_CONNECT_TIMEOUT_S = 10.0
+CUT_SHORT = "AWS Error INTERNAL_FAILURE"  # an answer of another length than asked for: the client does not ask again
+CUT_SHORT_ATTEMPTS = 5
+T = TypeVar("T")
 
 
 def is_s3(uri: str) -> bool:
@@ -55,6 +59,32 @@ def fsspec_s3() -> Any:
             "connect_timeout": S3_CONNECT_TIMEOUT_S,
         },
     )
+
+
+def asked_again(read: Callable[[], T]) -> T:
+    """The result of `read`, called again where an answer of S3 was of another length.
+
+    Raises:
+        OSError: of any other kind, or after CUT_SHORT_ATTEMPTS.
+    """
+    for attempt in range(1, CUT_SHORT_ATTEMPTS):
+        try:
+            return read()
+        except OSError as error:
+            if not str(error).startswith(CUT_SHORT):
+                raise
+            time.sleep(0.05 * 2**attempt)
+    return read()
+
+
+class RemoteParquet(pq.ParquetFile):
+    """A Parquet file in S3 whose reads are tried again where an answer was of another length."""
+
+    def read(self, *args: Any, **options: Any) -> pa.Table:
+        return asked_again(lambda: super(RemoteParquet, self).read(*args, **options))
+
+    def read_row_group(self, *args: Any, **options: Any) -> pa.Table:
+        return asked_again(lambda: super(RemoteParquet, self).read_row_group(*args, **options))
 
 
 class Store:
@@ -105,8 +135,12 @@ class Store:
 
     def read_bytes(self, rel: str) -> bytes:
         """Raises FileNotFoundError."""
-        with self.filesystem.open_input_file(self.path(rel)) as file:
-            return file.read()
+
+        def read() -> bytes:
+            with self.filesystem.open_input_file(self.path(rel)) as file:
+                return file.read()
+
+        return asked_again(read)
 
     def write_bytes(self, rel: str, data: bytes) -> None:
         """Writes the file whole or not at all."""
@@ -129,9 +163,15 @@ class Store:
     def is_remote(self) -> bool:
         return is_s3(self.root)
 
-    def open_parquet(self, rel: str, pre_buffer: bool = False) -> pq.ParquetFile:
-        """Opens a file. `pre_buffer`: neighbouring column chunks are fetched by one request, for large reads on S3."""
-        return pq.ParquetFile(self.filesystem.open_input_file(self.path(rel)), pre_buffer=pre_buffer)
+    def open_parquet(self, rel: str) -> pq.ParquetFile:
+        """Opens a file.
+
+        In S3 neighbouring column chunks are fetched by one request: one for some bytes costs as much as one for a
+        million, and the answer to a failed one may be longer than such a chunk, which the client does not survive.
+        """
+        kind = RemoteParquet if self.is_remote else pq.ParquetFile
+        path = self.path(rel)
+        return asked_again(lambda: kind(self.filesystem.open_input_file(path), pre_buffer=self.is_remote))
 
     def read_table(self, rel: str, columns: Sequence[str] | None = None) -> pa.Table:
         with self.open_parquet(rel) as file:
