@@ -13,6 +13,7 @@ from reelmill.tokens import pack
 from tokenization.adapters.code import Code
 from tokenization.adapters.diffusers_vae import DiffusersVae
 from tokenization.adapters.emu3 import Emu3
+from tokenization.adapters.hieratok import HieraTok
 from tokenization.adapters.pixels import Pixels
 from tokenization.adapters.reference import Reference
 from tokenization.adapters.vidtok import VidTok
@@ -57,6 +58,19 @@ def saved(folder: Path, library: str, name: str, config: dict[str, Any]) -> str:
     return str(folder / name)
 
 
+def saved_hieratok(folder: Path, is_fsq: bool) -> str:
+    from tokenization.hieratok import HieraTok as Model
+    from tokenization.hieratok import HieraTokConfig
+
+    torch.manual_seed(0)
+    levels, readout = ((5, 4), "all") if is_fsq else ((), "finest")
+    config = HieraTokConfig(
+        tile_px=32, patch=(4, 8, 8), channels=6, levels=levels, readout=readout, width=24, heads=2, depth=(1, 1, 1)
+    )
+    Model(config).save(folder)
+    return str(folder)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("weights")
@@ -76,6 +90,8 @@ def make(name: str, folder: Path) -> Tokenizer:
             "attn_resolutions": [3], "hidden_size": 32,
         }  # fmt: skip
         return Emu3(weights=saved(folder, "transformers", "Emu3VQVAE", config), **sizes)
+    if name.startswith("hieratok"):
+        return HieraTok(weights=saved_hieratok(folder / name, is_fsq=name.endswith("fsq")), **sizes)
     if name.startswith("vidtok"):
         is_causal = name == "vidtok"
         weights = saved(folder / name, "diffusers", "AutoencoderVidTok", {**VIDTOK, "is_causal": is_causal})
@@ -125,7 +141,7 @@ def window(length: int) -> np.ndarray:
     return np.ascontiguousarray(frames[:length, :HEIGHT, :WIDTH])
 
 
-NAMES = ["reference", "pixels", "code", "vidtok", "vidtok_not_causal", "emu3", *VAES]
+NAMES = ["reference", "pixels", "code", "hieratok_fsq", "hieratok_kl", "vidtok", "vidtok_not_causal", "emu3", *VAES]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,6 +12,7 @@ TOKENIZERS: dict[str, str] = {
     "vidtok": "tokenization.adapters.vidtok:VidTok",
     "diffusers_vae": "tokenization.adapters.diffusers_vae:DiffusersVae",
     "emu3": "tokenization.adapters.emu3:Emu3",
+    "hieratok": "tokenization.adapters.hieratok:HieraTok",
     "code": "tokenization.adapters.code:Code",
 }
 
