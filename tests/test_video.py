@@ -135,15 +135,19 @@ def test_damage_ends_the_segment_of_decord_too(closed: Path, tmp_path: Path) -> 
     path.write_bytes(data[:at] + b"\xff" * (data.rindex(b"moov") - 4 - at) + data[data.rindex(b"moov") - 4 :])
     with open_segment(str(path), backend="decord") as segment:
         found = [n for _, n, _ in numbers(segment)]
-        assert segment.backend == "decord"
     assert found == list(range(len(found)))
     assert len(found) < NUM_FRAMES
-    assert "decord:" in str(segment.damage)
+    if segment.backend == "decord":
+        assert "decord:" in str(segment.damage)
+    else:  # its thread reads ahead: where it meets the damage before the first frame is asked for, it gives none
+        assert "decord cannot open it" in str(segment.backend_note)
+        assert segment.damage
 
 
-def test_decord_is_not_used_where_its_colours_are_wrong(shared_clip) -> None:
+def test_decord_is_not_used_where_its_colours_are_wrong(tmp_path: Path) -> None:
     """Untagged footage of 1280 columns is BT.709 to players and here; decord takes it for BT.601."""
-    with open_segment(str(shared_clip("corrupt_truncated_28_of_50.mp4")), backend="decord") as segment:
+    path = write_video(tmp_path / "v.mp4", [np.full((64, 1280, 3), (30, 190, 60), np.uint8)] * 2)
+    with open_segment(str(path), backend="decord") as segment:
         assert segment.backend == "pyav"
         assert "first picture differs" in str(segment.backend_note)
 
