@@ -193,8 +193,11 @@ def test_kmeans_of_fewer_vectors_than_dead_codes() -> None:
 
 
 def test_squared_error_is_exact() -> None:
-    a, b = (np.random.default_rng(s).integers(0, 256, (3, 40, 40), dtype=np.uint8) for s in (0, 1))
-    assert squared_error(a, b) == int(((a.astype(int) - b) ** 2).sum())
+    for shape in ((3, 40, 40), (4, 313, 401, 3)):
+        a, b = (np.random.default_rng(s).integers(0, 256, shape, dtype=np.uint8) for s in (0, 1))
+        assert squared_error(a, b) == int(((a.astype(int) - b) ** 2).sum())
+    white = np.full((4, 720, 1280, 3), 255, np.uint8)
+    assert squared_error(white, np.zeros_like(white)) == white.size * 255**2
 
 
 def test_tokens_are_the_same_on_every_machine(shipped: ReferenceTokenizer) -> None:

@@ -105,6 +105,6 @@ def psnr_db(decoded_THWC: np.ndarray, frames_THWC: np.ndarray) -> float:
 
 def squared_error(a: np.ndarray, b: np.ndarray) -> int:
     """Sum of squared differences of two uint8 arrays."""
-    distance = np.maximum(a, b) - np.minimum(a, b)
-    counts = np.bincount(distance.ravel(), minlength=256).astype(np.int64)
-    return int(counts @ (np.arange(256, dtype=np.int64) ** 2))
+    import cv2
+
+    return round(cv2.norm(a.ravel(), b.ravel(), cv2.NORM_L2SQR))  # added up in integers, then a root and its square
