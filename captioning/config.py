@@ -3,7 +3,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from captioning.budget import RULES, TIERS, PixelRule, Tier
 from operators.weights import Weights
@@ -24,6 +24,8 @@ class LocalModel:
         memory_gb: main memory of a worker.
         num_parallel: clips in flight in one worker; `transformers` decodes one while it answers for another.
     """
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"device", "memory_gb", "num_parallel"})
 
     uri: str
     sha256: str | None = None
@@ -59,6 +61,8 @@ class Server:
         max_retries: tries after the first, for 408, 409, 429, 5xx and lost connections, with growing waits and jitter.
         deadline_s: seconds for one question, its retries among them.
     """
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"url", "api_key_env", "num_parallel", "max_retries", "deadline_s"})
 
     url: str
     model: str

@@ -8,10 +8,10 @@ import asyncio
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from captioning import camera_sentences as move
 from captioning import prompts
@@ -23,10 +23,12 @@ from captioning.engines import CaptionResult, Clip, ClipFacts, Evidence
 from captioning.looks import MEMORY_LIMIT_GB, Sight, first_tier, parts_of, plan_parts, see
 from captioning.measured import MeasuredEngine
 from captioning.schema import ANSWERS, Plan, schema_hash
+from captioning.yes_no import Judge
 from operators.contract import RowError
 from operators.decode_child import DecodeChild
 from reelmill.column import Column
 
+T = TypeVar("T")
 FALLBACK = PixelRule(14)  # plans sizes for families whose rule is not known
 UNKNOWN = {"seen_grid_thw": None, "num_visual_tokens": None}  # what a plan cannot tell of those
 TOLD = {
@@ -45,6 +47,10 @@ class ModelSettings:
     budget: Budget
     decoding: Decoding
     language: str | None
+
+
+class LoadedModel(Model, Judge, Protocol):
+    """What an engine is made around: it writes answers, and says yes or no."""
 
 
 class ModelEngine(ABC):
@@ -75,7 +81,7 @@ class ModelEngine(ABC):
         """Clips in flight."""
 
     @abstractmethod
-    async def load(self) -> Model:
+    async def load(self) -> "LoadedModel":
         """Loads the model or opens the connection, once per worker, inside the worker's loop."""
 
     @property
@@ -112,7 +118,7 @@ class ModelEngine(ABC):
             model = loop.run_until_complete(self.load())
             stack.pop_all()
         settings = self.settings
-        self._loop, self._child = loop, DecodeChild(MEMORY_LIMIT_GB)
+        self._loop, self._child, self.judge = loop, DecodeChild(MEMORY_LIMIT_GB), model
         self._talk = Conversation(model, settings.plan, settings.decoding, settings.language)
 
     async def unload(self) -> None:  # noqa: B027 - a model in the worker ends with it
@@ -128,14 +134,18 @@ class ModelEngine(ABC):
 
     def caption_all(self, clips: Sequence[Clip]) -> list[CaptionResult]:
         """One result per clip, in order; a clip that fails says so in its result."""
-        return self._loop.run_until_complete(self._all(clips))
+        return self.each(clips, self._one)
 
-    async def _all(self, clips: Sequence[Clip]) -> list[CaptionResult]:
+    def each(self, clips: Sequence[Clip], work: Callable[[Clip], Awaitable[T]]) -> list[T]:
+        """What `work` says of each clip, in order, `num_parallel` of them in flight."""
+        return self._loop.run_until_complete(self._each(clips, work))
+
+    async def _each(self, clips: Sequence[Clip], work: Callable[[Clip], Awaitable[T]]) -> list[T]:
         room = asyncio.Semaphore(self.num_parallel)
 
-        async def one(clip: Clip) -> CaptionResult:
+        async def one(clip: Clip) -> T:
             async with room:
-                return await self._one(clip)
+                return await work(clip)
 
         async with asyncio.TaskGroup() as group:  # a bug of ours in one clip cancels the others and is raised
             tasks = [group.create_task(one(clip)) for clip in clips]
@@ -149,7 +159,7 @@ class ModelEngine(ABC):
         while True:
             record = self._record(tiers[tier].name, fired)
             try:
-                sights = await self._see(clip, tier)
+                sights = await self.see(clip, tier)
                 record |= _seen(sights, clip) | ({} if self.rule else UNKNOWN)
                 found = await self._talk.describe(sights, [sentence.sentence for sentence in told], minutes)
                 return _result(found, told, record | _minutes(minutes), _log(minutes, started))
@@ -160,7 +170,8 @@ class ModelEngine(ABC):
             except RowError as error:
                 return _failure(error, record | _minutes(minutes), _log(minutes, started))
 
-    async def _see(self, clip: Clip, tier: int) -> list[Sight]:
+    async def see(self, clip: Clip, tier: int) -> list[Sight]:
+        """The clip's parts as the tier shows them. Raises RowError."""
         assert clip.frames is not None
         parts = parts_of(clip.frames, self.settings.budget.chunk_s)
         rule = self.rule or FALLBACK

@@ -9,7 +9,8 @@ heed Retry-After.
 
 import asyncio
 import base64
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from captioning.conversation import Message, Question, Reply
 from captioning.looks import Sight
 from captioning.model_engine import ModelEngine, ModelSettings
 from captioning.schema import json_schema
+from captioning.yes_no import NUM_TOP_TOKENS, Odds, asked, odds_of
 from operators.contract import RowError
 
 JPEG_QUALITY = 95  # ours: no visible loss, a tenth of PNG's bytes
@@ -95,13 +97,29 @@ class OpenAIModel:
 
     async def ask(self, question: Question) -> Reply:
         """One answer. Raises RowError (transient): whatever the server does may be another thing tomorrow."""
+        return _reply(*await self._complete(self._request(question)))
+
+    async def odds(self, opening: tuple[Message, ...], questions: Sequence[str]) -> list[Odds]:
+        """One request each, in turn: the server's prefix cache holds the opening. Raises RowError like `ask`."""
+        found = []
+        for question in questions:
+            messages = [_turn(message) for message in asked(opening, question)]
+            request = {"messages": messages, "max_tokens": 1, "temperature": 0.0, "seed": self._decoding.seed}
+            completion, _ = await self._complete(
+                {"model": self._server.model, **request, "logprobs": True, "top_logprobs": NUM_TOP_TOKENS}
+            )
+            found.append(_odds(completion))
+        return found
+
+    async def _complete(self, request: dict[str, Any]) -> tuple[Any, int]:
+        """The completion, and the retries that it took."""
         from openai import APIError
 
         place = f"{self._server.url}, model {self._server.model}"
         try:
             async with asyncio.timeout(self._server.deadline_s):
-                raw = await self._client.chat.completions.with_raw_response.create(**self._request(question))
-                return _reply(raw.parse(), raw.retries_taken)
+                raw = await self._client.chat.completions.with_raw_response.create(**request)
+                return raw.parse(), raw.retries_taken
         except TimeoutError as error:
             raise RowError("transient", f"{place}: no answer within {self._server.deadline_s:g} s") from error
         except APIError as error:
@@ -120,10 +138,21 @@ class OpenAIModel:
         }
 
 
-def _reply(completion: Any, num_retries: int) -> Reply:
+def _choice(completion: Any) -> Any:
     if not getattr(completion, "choices", None):
         raise RowError("transient", f"the server's answer holds no choice: {str(completion)[:200]}")
-    choice, usage = completion.choices[0], completion.usage
+    return completion.choices[0]
+
+
+def _odds(completion: Any) -> Odds:
+    scores = _choice(completion).logprobs
+    if scores is None or not scores.content:
+        raise RowError("transient", "the server gives no log-probabilities; serve the model with them, as vLLM does")
+    return odds_of((token.token, math.exp(token.logprob)) for token in scores.content[0].top_logprobs)
+
+
+def _reply(completion: Any, num_retries: int) -> Reply:
+    choice, usage = _choice(completion), completion.usage
     return Reply(
         text=choice.message.content or "",
         finish_reason=choice.finish_reason or "unknown",

@@ -12,6 +12,7 @@ from captioning.engines import CaptionEngine, CaptionResult, Clip, ClipFacts, Fr
 from captioning.measured import MeasuredEngine
 from captioning.schema import Plan, schema_hash
 from operators.contract import RUN_LOG, Operator, Resources
+from operators.weights import Need
 from reelmill.column import Column, arrow_schema
 from reelmill.ids import fingerprint
 from reelmill.tables import CAPTIONS, CLIP_ID, SOURCE_ID
@@ -77,6 +78,10 @@ class Caption(Operator):
     @property
     def writes(self) -> tuple[Column, ...]:
         return CAPTIONS
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return () if self.model is None else (Need(self.model.weights, note="a vision-language model"),)
 
     @property
     def resources(self) -> Resources:  # type: ignore[override]

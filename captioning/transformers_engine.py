@@ -6,7 +6,9 @@ their own configuration says. No code of a checkpoint is run, and a weight that 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +26,7 @@ from captioning.processors import (
     video_metadata,
     visual_ids,
 )
+from captioning.yes_no import Odds, asked, odds_of, word_ids
 from operators.contract import RowError
 from operators.weights import locate
 
@@ -93,25 +96,58 @@ class TransformersModel:
         async with self._turn:
             return await asyncio.to_thread(self._generate, question)
 
+    async def odds(self, opening: tuple[Message, ...], questions: Sequence[str]) -> list[Odds]:
+        """The opening goes through the network once. Raises RowError like `ask`."""
+        async with self._turn:
+            return await asyncio.to_thread(self._odds, opening, questions)
+
+    def _odds(self, opening: tuple[Message, ...], questions: Sequence[str]) -> list[Odds]:
+        import torch
+
+        words = word_ids(self._processor.tokenizer)
+        head, tails = self._split([asked(opening, question) for question in questions])
+        num_head, found = head["input_ids"].shape[1], []
+        with torch.inference_mode(), _memory_errors(num_head):
+            cache = self._network(**head, use_cache=True, logits_to_keep=1).past_key_values
+            for tail_NT in tails:
+                logits_NTV = self._network(  # no mask: Qwen's positions are then counted on from the cache
+                    input_ids=tail_NT,
+                    past_key_values=deepcopy(cache),  # not every kind of cache can be cut back
+                    use_cache=True,
+                    logits_to_keep=1,
+                ).logits
+                chances_V = logits_NTV[0, -1].float().softmax(-1)
+                yes, no = (float(chances_V[words[word]].sum()) for word in ("yes", "no"))
+                found.append(odds_of([("yes", yes), ("no", no)]))
+        return found
+
+    def _split(self, prompts: Sequence[tuple[Message, ...]]) -> tuple[dict[str, Any], list[Any]]:
+        """Inputs of what all prompts begin with, pixels and all, and the ids [1, T] that each goes on with."""
+        import torch
+
+        ids = [self._processor.tokenizer(prompt_text(self._processor, prompt))["input_ids"] for prompt in prompts]
+        shortest = min(len(each) for each in ids)
+        num_shared = next((i for i in range(shortest - 1) if len({each[i] for each in ids}) > 1), shortest - 1)
+        inputs = self._inputs(prompts[0]).to(self._device)
+        num_all = inputs["input_ids"].shape[1]
+        num_head = num_all - (len(ids[0]) - num_shared)  # the placeholders, which are widened, stand in the shared part
+        along = {name for name, value in inputs.items() if value.shape[:2] == (1, num_all)}
+        head = {name: value[:, :num_head] if name in along else value for name, value in inputs.items()}
+        return head, [torch.tensor([each[num_shared:]], device=self._device) for each in ids]
+
     def _generate(self, question: Question) -> Reply:
         import torch
 
         inputs = self._inputs(question.messages)
         num_prompt = inputs["input_ids"].shape[1]
         torch.manual_seed(self._decoding.seed)
-        try:
-            with torch.inference_mode():
-                output_NT = self._network.generate(
-                    **inputs.to(self._device),
-                    **_sampling(self._decoding),
-                    max_new_tokens=question.max_new_tokens,
-                    logits_processor=self._grammar.processors(question.answer),
-                )
-        except torch.cuda.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise RowError(
-                "resource", f"the GPU's memory is too small for {num_prompt} tokens; lower captions.budget.tiers"
-            ) from error
+        with torch.inference_mode(), _memory_errors(num_prompt):
+            output_NT = self._network.generate(
+                **inputs.to(self._device),
+                **_sampling(self._decoding),
+                max_new_tokens=question.max_new_tokens,
+                logits_processor=self._grammar.processors(question.answer),
+            )
         new = output_NT[0, num_prompt:].tolist()
         is_whole = bool(new) and new[-1] in self._ends()
         return Reply(
@@ -138,6 +174,19 @@ class TransformersModel:
     def _ends(self) -> set[int]:
         end = self._network.generation_config.eos_token_id
         return {*(end if isinstance(end, list) else [end]), self._processor.tokenizer.eos_token_id}
+
+
+@contextmanager
+def _memory_errors(num_tokens: int) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise RowError(
+            "resource", f"the GPU's memory is too small for {num_tokens} tokens; give the model a lower tier"
+        ) from error
 
 
 def _network(folder: Path, model: LocalModel) -> Any:

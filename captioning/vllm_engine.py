@@ -7,13 +7,14 @@ tested. vLLM is given the planned frames and never sees the file; its processor'
 frames that are multiples of a token stay as they are.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, ClassVar
 
 from captioning.budget import PixelRule
 from captioning.config import PRECISIONS, Decoding, LocalModel
-from captioning.conversation import Question, Reply
+from captioning.conversation import Message, Question, Reply
 from captioning.model_engine import ModelEngine, ModelSettings
 from captioning.processors import (
     load_processor,
@@ -25,6 +26,7 @@ from captioning.processors import (
     visual_ids,
 )
 from captioning.schema import json_schema
+from captioning.yes_no import NUM_TOP_TOKENS, Odds, asked, odds_of
 from operators.contract import RowError
 from operators.weights import locate
 
@@ -104,22 +106,11 @@ class VLLMModel:
 
     async def ask(self, question: Question) -> Reply:
         """One answer; vLLM batches those in flight. Raises RowError (resource): more tokens than the model takes."""
-        from vllm import SamplingParams  # type: ignore[import-not-found]
-        from vllm.exceptions import VLLMClientError  # type: ignore[import-not-found]
-        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # type: ignore[import-not-found]
+        from vllm.sampling_params import StructuredOutputsParams  # type: ignore[import-not-found]
 
-        parameters = SamplingParams(
-            **sampling(question, self._decoding),
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            structured_outputs=StructuredOutputsParams(json=json_schema(question.answer)),
-        )
-        prompt, last = prompt_of(question, self._processor, self.rule), None
-        try:
-            async for output in self._engine.generate(prompt, parameters, f"caption-{next(self._ids)}"):
-                last = output
-        except VLLMClientError as error:  # a prompt that is longer than max_model_len
-            raise RowError("resource", f"vllm: {error}") from error
-        assert last is not None, "vLLM ended a request without a word"
+        answers = StructuredOutputsParams(json=json_schema(question.answer))
+        parameters = {**sampling(question, self._decoding), "structured_outputs": answers}
+        last = await self._complete(question.messages, parameters)
         answer, ids = last.outputs[0], visual_ids(self._processor)
         return Reply(
             text=answer.text,
@@ -128,6 +119,32 @@ class VLLMModel:
             num_output_tokens=len(answer.token_ids),
             num_visual_tokens=sum(token in ids for token in last.prompt_token_ids),
         )
+
+    async def odds(self, opening: tuple[Message, ...], questions: Sequence[str]) -> list[Odds]:
+        """One request each, in turn: vLLM's prefix cache holds the opening. Raises RowError like `ask`."""
+        found = []
+        for question in questions:
+            parameters = {"max_tokens": 1, "temperature": 0.0, "logprobs": NUM_TOP_TOKENS}
+            last = await self._complete(asked(opening, question), parameters)
+            scores = last.outputs[0].logprobs[0].values()
+            found.append(odds_of((score.decoded_token or "", math.exp(score.logprob)) for score in scores))
+        return found
+
+    async def _complete(self, messages: tuple[Message, ...], parameters: Mapping[str, Any]) -> Any:
+        """vLLM's last word on a request."""
+        from vllm import SamplingParams  # type: ignore[import-not-found]
+        from vllm.exceptions import VLLMClientError  # type: ignore[import-not-found]
+        from vllm.sampling_params import RequestOutputKind  # type: ignore[import-not-found]
+
+        full, last = SamplingParams(**parameters, output_kind=RequestOutputKind.FINAL_ONLY), None
+        prompt = prompt_of(messages, self._processor, self.rule)
+        try:
+            async for output in self._engine.generate(prompt, full, f"caption-{next(self._ids)}"):
+                last = output
+        except VLLMClientError as error:  # a prompt that is longer than max_model_len
+            raise RowError("resource", f"vllm: {error}") from error
+        assert last is not None, "vLLM ended a request without a word"
+        return last
 
 
 def engine_arguments(folder: str, model: LocalModel) -> dict[str, Any]:
@@ -153,10 +170,10 @@ def sampling(question: Question, decoding: Decoding) -> dict[str, Any]:
     }
 
 
-def prompt_of(question: Question, processor: Any, rule: PixelRule | None) -> dict[str, Any]:
+def prompt_of(messages: tuple[Message, ...], processor: Any, rule: PixelRule | None) -> dict[str, Any]:
     """What `generate` is given: text with placeholders, and the planned frames with their times."""
-    prompt: dict[str, Any] = {"prompt": prompt_text(processor, question.messages)}
-    if sights := sights_of(question.messages):
+    prompt: dict[str, Any] = {"prompt": prompt_text(processor, messages)}
+    if sights := sights_of(messages):
         prompt["multi_modal_data"] = {"video": [(sight.frames_THWC, video_metadata(sight)) for sight in sights]}
         prompt["mm_processor_kwargs"] = {"do_sample_frames": False, **({} if rule is None else {"size": ANY_SIZE})}
     return prompt

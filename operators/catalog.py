@@ -33,6 +33,7 @@ METERS: dict[str, str] = {
 }
 OPERATORS: dict[str, str] = {
     "aesthetic": "operators.heads:Aesthetic",
+    "defects": "captioning.defects:Defects",
     "embedding": "operators.embedding:Embedding",
     "end_similarity": "operators.ends:EndSimilarity",
     "flow": "operators.flow:Flow",

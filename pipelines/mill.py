@@ -27,6 +27,7 @@ from pipelines.manifest import (
     read_attempts,
     save_manifest,
 )
+from pipelines.model_weights import CAPTION
 from pipelines.plan import MIN_WORK_S, Plan, pool_size
 from pipelines.rounds import (
     Budget,
@@ -267,7 +268,7 @@ class Mill(DataSet):
 
     def _caption(self) -> None:
         caption = self.plan.caption
-        if caption is None:
+        if caption is None or CAPTION in self.options.absent_models:
             return
         job = StageJob("caption", caption, tables.CAPTIONS, self.captions, self.options.strict)
         self._round(

@@ -4,10 +4,13 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from operators.contract import Operator
 from operators.weights import Need, locate, size_bytes
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
+
+CAPTION = "caption"
 
 
 def needs_of(plan: "Plan") -> Iterator[tuple[str, Need]]:
@@ -18,10 +21,13 @@ def needs_of(plan: "Plan") -> Iterator[tuple[str, Need]]:
 
 
 def absent_models(plan: "Plan") -> dict[str, str]:
-    """Models that cannot run on this machine, and those that read their columns: name of the table -> why."""
+    """Models that cannot run on this machine, and those that read their columns: name of the table -> why.
+
+    The caption model counts as one, by the name `caption`.
+    """
     absent: dict[str, str] = {}
     lost: dict[str, str] = {}  # column -> the absent model that would write it
-    for name, operator in plan.models_by_name.items():
+    for name, operator in _with_captions(plan).items():
         why = next((need.absence for need in operator.needs if need.absence), None)
         behind = next((lost[column.name] for column in operator.reads if column.name in lost), None)
         if why is None and behind is not None:
@@ -32,11 +38,15 @@ def absent_models(plan: "Plan") -> dict[str, str]:
     return absent
 
 
+def _with_captions(plan: "Plan") -> dict[str, Operator]:
+    return plan.models_by_name | ({} if plan.caption is None else {CAPTION: plan.caption})
+
+
 def absence_report(plan: "Plan", absent: Mapping[str, str]) -> list[str]:
     """One line per absent model, and one per rule that will reject everything for want of its column."""
     lines, lost = [], set()
     for name, why in absent.items():
-        columns = [column.name for column in plan.models_by_name[name].writes]
+        columns = [column.name for column in _with_captions(plan)[name].writes]
         lost |= set(columns)
         lines.append(f"{name} cannot run: {why}. Null will be: {', '.join(columns)}")
     for rule in plan.rules:

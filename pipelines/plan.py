@@ -184,11 +184,12 @@ def all_columns(plan: Plan) -> list[tuple[str, Column]]:
 
 
 def identity(value: Any) -> Any:
-    """JSON-able identity of a configuration: operators and meters without their neutral fields, 2.0 the same as 2."""
+    """JSON-able identity of a configuration: everything without its `neutral` fields, 2.0 the same as 2."""
     if isinstance(value, Operator | Meter):
         return {name: identity(part) for name, part in config_of(value).items()}
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: identity(getattr(value, field.name)) for field in fields(value)}
+        neutral = getattr(value, "neutral", frozenset())
+        return {f.name: identity(getattr(value, f.name)) for f in fields(value) if f.name not in neutral}
     if isinstance(value, Mapping):
         return {str(key): identity(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -7,6 +7,7 @@ asked (`once`) or every time.
 
 import hashlib
 import json
+import math
 import threading
 import time
 from collections import Counter
@@ -25,12 +26,14 @@ class CaptionServer:
     """What was asked, and which fault comes next.
 
     Args:
+        chances: given the text of a yes-or-no question, the likeliest tokens and their probabilities.
         fault: given a question's hash (of pictures and schema) and how often it was asked before, a name of FAULTS or
             None.
     """
 
     def __init__(self) -> None:
         self.fault: Callable[[str, int], str | None] = lambda key, times: None
+        self.chances: Callable[[str], list[tuple[str, float]]] = lambda question: [("Yes", 0.5), ("No", 0.5)]
         self.requests: list[dict[str, Any]] = []
         self.num_open = self.most_open = 0
         self.times: Counter[str] = Counter()
@@ -46,6 +49,8 @@ class CaptionServer:
 
     def answer(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Status and body."""
+        if request.get("logprobs"):
+            return 200, self._judged(request)
         key = _key(request)
         with self._lock:
             self.requests.append(request)
@@ -59,6 +64,17 @@ class CaptionServer:
         with self.counted():
             time.sleep(self.delay_s)
             return 200, _completion(None, "stop") if fault == "empty" else _faulty(fault, request, key)
+
+    def _judged(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One token and the chances that `chances` gives it and others; a server without scores says null."""
+        with self._lock:
+            self.requests.append(request)
+        found = self.chances(request["messages"][-1]["content"][-1]["text"])
+        completion = _completion("Yes", "length")
+        tokens = [{"token": token, "logprob": math.log(chance), "bytes": None} for token, chance in found]
+        scores = {"content": [{**tokens[0], "top_logprobs": tokens}], "refusal": None} if tokens else None
+        completion["choices"][0]["logprobs"] = scores
+        return completion
 
     @contextmanager
     def counted(self) -> Iterator[None]:

@@ -114,11 +114,10 @@ def test_the_processor_makes_the_tokens_that_were_planned(
 
 
 def test_what_vllm_is_given_is_what_was_planned(folders: dict[str, Path], table: pa.Table) -> None:
-    from captioning.conversation import Message, Question
+    from captioning.conversation import Message
     from captioning.looks import parts_of, plan_parts, see
     from captioning.operator import frames_request
     from captioning.processors import load_processor, rule_of
-    from captioning.schema import Scene
     from captioning.vllm_engine import engine_arguments, prompt_of
     from operators.decode_child import DecodeChild
 
@@ -128,7 +127,7 @@ def test_what_vllm_is_given_is_what_was_planned(folders: dict[str, Path], table:
     parts = parts_of(frames, 10.0)
     (sight,) = see(parts, plan_parts(parts, frames, {}, TINY.tiers[0], rule), frames, child)
     child.close()
-    prompt = prompt_of(Question((Message("user", "What?", sight),), Scene, 9), processor, rule)
+    prompt = prompt_of((Message("user", "What?", sight),), processor, rule)
     assert prompt["prompt"].count("<|video_pad|>") == 1
     ((pixels_THWC, metadata),) = prompt["multi_modal_data"]["video"]
     assert [index / metadata["fps"] for index in metadata["frames_indices"]] == pytest.approx(sight.times_s, abs=1e-3)

@@ -11,7 +11,7 @@ from operators.weights import Weights, locate, weights_hash
 from pipelines.cli import app
 from pipelines.model_weights import absence_report, absent_models, require_models
 from pipelines.plan import build_plan
-from pipelines.recipe import load_recipe
+from pipelines.recipe import load_recipe, parse_recipe
 from reelmill.storage import Store
 
 
@@ -122,3 +122,13 @@ def test_the_command_lists_and_fetches(
         out = capsys.readouterr().out
         assert where in out
         assert "Apache-2.0" in out
+
+
+def test_a_caption_model_that_is_not_here_is_said_too(tmp_path: Path) -> None:
+    captions = {"engine": "transformers", "model": {"uri": str(tmp_path / "vlm")}}
+    plan = build_plan(parse_recipe({"recipe": "r", "captions": captions}))
+    (line,) = absence_report(plan, absent_models(plan))
+    assert line.startswith("caption cannot run: ")
+    assert "Summarized Description" in line
+    with pytest.raises(ValueError, match="--require-models: caption cannot run"):
+        require_models(plan)

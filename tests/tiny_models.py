@@ -2,6 +2,7 @@
 """Random vision-language checkpoints of under a megabyte, made with the real classes of transformers."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def _tokenizer() -> Any:
     )
 
 
-def save_qwen(folder: Path, family: str, seed: int = 0) -> Path:
-    """A checkpoint of `qwen3_vl` or `qwen2_5_vl` with random weights.
+def save_qwen(folder: Path, family: str, seed: int = 0, words: Sequence[str] = ()) -> Path:
+    """A checkpoint of `qwen3_vl` or `qwen2_5_vl` with random weights; `words` are tokens of their own.
 
     The weights are widened, else every answer would be the same; the scores of the quotation mark more so, for without
     it no text would end.
@@ -55,6 +56,7 @@ def save_qwen(folder: Path, family: str, seed: int = 0) -> Path:
     import transformers as hf
 
     tokenizer = _tokenizer()
+    tokenizer.add_tokens(list(words))
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in _token_ids().items()}
     torch.manual_seed(seed)
     network = _network(hf, family, len(tokenizer), ids)
