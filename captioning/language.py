@@ -41,9 +41,9 @@ FOREIGN_WORDS = frozenset(
         # Spanish, Portuguese, Italian
         "el los las una con por del que su hacia desde mientras para y se lo "
         "um uma do da dos das ao pelo pela com na em os sua "
-        "il gli di che nel nella sul sulla mentre e è una i "
+        "il gli di che due al davanti dal nel nella sul sulla mentre e è una i "
         # Polish, Turkish, Vietnamese, Indonesian
-        "w na się przed jest z ve bir ile một đang trên và của người di yang dan sedang seorang dengan",
+        "w na się przed przez za nimi ich jest z ve bir ile một đang trên và của người di yang dan sedang seorang dengan",
     )
 )
 QUOTED = re.compile(r"[\"“«„][^\"”»“]*[\"”»“]")

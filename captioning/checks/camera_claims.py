@@ -11,8 +11,8 @@ from captioning.checks.clauses import Topic, wording
 
 MOVING, STATIC = "moving", "static"
 OWN = ("Camera Movement",)
-CAMERA = r"(?:camera|drone|lens|viewpoint|view|perspective|footage|shot|framing|frame|operator|point of view|pov|it)"
-NAMED = r"(?:camera|cameraman|camera operator|camerawork|aerial shot|shot)"
+CAMERA = r"(?:we|image|picture|cinematographer|aerial view|camera|drone|lens|viewpoint|view|perspective|footage|shot|framing|frame|operator|point of view|pov|it)"
+NAMED = r"(?:camera|camera operator|camerawork|aerial (?:shot|view)|drone (?:shot|view|footage)|shot)"
 SLOWLY = r"(?:\w+ly |then |also |and |gradually |first |briefly |continuously |again |starts to |begins to |starts |begins )"
 MOVES = (
     r"(?:pan(?:s|ned|ning)?|tilt(?:s|ed|ing)?|zoom(?:s|ed|ing)?|doll(?:y|ies|ied|ying)|truck(?:s|ed|ing)?|track(?:s|ed|ing)?"
@@ -21,7 +21,7 @@ MOVES = (
     r"|ris(?:es|ing)|rose|ascend(?:s|ing)?|descend(?:s|ing)?|lowers|sinks?|climbs|cranes|booms?|sweep(?:s|ing)?|swoops?"
     r"|fl(?:y|ies|ying)|travel(?:s|led|ling|ing)?|advanc(?:es|ing)|approach(?:es|ing)|retreat(?:s|ing)?|rotat(?:es|ing)"
     r"|roll(?:s|ing)?|spins?|tips|turns?|swings?|sways?|swaying|shak(?:es|ing)|wobbl(?:es|ing)|walks?|creeps?|slides?"
-    r"|inches|eases|edges|closes in|shifts?|accompanies|weav(?:es|ing)|wanders|trails|journeys|progresses)"
+    r"|jerks?|jerking|trembl(?:es|ing)|bobs?|bobbing|reframes?|plunges|dives|skims|inches|eases|edges|closes in|shifts?|accompanies|weav(?:es|ing)|wanders|trails|journeys|progresses)"
 )
 NOUNS = (
     r"(?:whip )?pans?(?: (?:to|left|right|across|up|down|from|of|shot))?",
@@ -45,6 +45,10 @@ NOUNS = (
     r"first person (?:movement|walk)",
     r"shaky",
     r"(?:camera )?shake",
+    r"(?:\w+ )?(?:drift|slide|glide|creep|sweep|swoop|arc|circle|ascent|descent|rise|swing|turn|advance|crawl|reveal|approach|retreat)"
+    r"(?=,|:| (?:toward|towards|to|past|across|over|along|around|into|away|back|from|through|down|up|left|right)\b)",
+    r"(?:natural |slight |gentle )?(?:bobbing|swaying|wobbling|reframing)",
+    r"(?:walking|moving|travelling|riding|flying) (?:pov|perspective|point of view)",
 )
 SHOT = r"(?:shot|shots|footage|clip|camera|view|camerawork|video|movement|sequence|perspective)"
 MODIFIED = r"(?:panning|tracking|tilting|dolly|zooming|sweeping(?: aerial)?|crane|handheld|hand held|steadicam|orbiting|gliding|shaky|travelling|traveling|moving|fly through|follow|push in|pull back)"
@@ -66,6 +70,7 @@ TOPIC = Topic(
             wording(
                 r"(?:no|without(?: any| a)?|zero|little to no|absence of(?: any)?) (?:\w+ ){0,3}?camera (?:movement|motion|moves)",
                 r"no (?:\w+ ){0,2}?(?:movement|motion)(?: (?:of|by|from) the camera)",
+                rf"nothing (?:about|in) the {VIEW} (?:changes|moves|shifts)",
                 rf"{VIEW} (?:does not|doesn't|do not|never|did not|hardly) (?:move|change|shift|pan)\w*",
             ),
             wording(

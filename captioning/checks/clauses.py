@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 CLAUSE_END = re.compile(r"(?<=[.!?;:])(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bSt\.)\s+|\n+|,? \b(?:but|while|whereas|although|though)\b ")
+HEADING = re.compile(r"^(\w+): ")
 DENIAL = re.compile(
     r"\b(?:no|not|never|without|neither|nor|none|lacks?|lacking|cannot|free (?:of|from)|devoid of|absence of"
     r"|rather than|instead of|far from|hardly|nearly|almost|barely)\b|n't\b",
@@ -45,6 +46,7 @@ class Topic:
     Args:
         claims: claim -> wordings.
         not_meant: phrases that look like a claim and are none; they are cut out of the text first.
+        denials: claim -> wordings that hold a denial themselves ("no camera movement").
     """
 
     claims: Mapping[str, tuple[Wording, ...]]
@@ -77,7 +79,8 @@ def _first(clause: str, name: str, ways: Iterable[Wording], is_denial: bool) -> 
 
 def clauses(text: str) -> list[str]:
     """The parts of a text that a denial does not reach across."""
-    return [part.strip() for part in CLAUSE_END.split(text) if part and part.strip()]
+    headed = HEADING.sub(r"\1 ", text)
+    return [part.strip() for part in CLAUSE_END.split(headed) if part and part.strip()]
 
 
 def is_denied(clause: str, start: int) -> bool:

@@ -11,7 +11,11 @@ SEVERAL, ONE = "several shots", "one shot"
 
 VIDEO = r"(?:video|clip|footage|framing|frame|format|orientation|composition|aspect ratio|aspect|shot|image|picture|mode|layout|presentation)"
 FILMED = r"(?:filmed|shot|recorded|framed|captured|presented|composed|oriented)"
-OTHER_FRAMES = r"\b(?:phone|phones|smartphone|laptop|display|monitor|screen|television|tablet|scrolls?)\b(?<!on a smartphone)(?<!for phones)(?<!on a phone)"
+STATED = r"(?:shot|filmed|recorded|orientation|format|framed):? (?:in |is )?"
+OTHER_FRAMES = (  # things in the picture that have a frame of their own
+    r"\b(?:his|her|their|a|the|two|big|large|\w+'s) (?:\w+ )?(?:phones?|smartphones?|tablets?|laptop)\b(?<!on a smartphone)"
+    r"(?<!on a phone)(?! (?:clip|video|footage|recording|style|format))|\bscroll|\b(?:tv|television|monitor|display|screens?)\b"
+)
 
 ORIENTATION = Topic(
     claims={
@@ -21,20 +25,24 @@ ORIENTATION = Topic(
                 rf"(?:tall,? )?vertical(?:ly oriented)? {VIDEO}",
                 rf"{FILMED} vertically",
                 rf"vertically {FILMED}",
-                r"9 ?: ?16",
+                rf"upright (?:smartphone |phone )?{VIDEO}",
+                rf"{STATED}(?:portrait|vertical)(?! of)",
+                r"tall,? (?:\w+ style |narrow |slim )?(?:frame|format)",
+                r"9\s*:\s*16",
                 r"taller than (?:it is )?wide",
-                r"upright (?:format|frame|orientation|video)",
+                r"height (?:of the \w+ )?exceeds (?:its|the) width",
                 but_not=OTHER_FRAMES,
             ),
         ),
         LANDSCAPE: (
             wording(
                 r"landscape (?:orientation|format|oriented|mode|aspect|aspect ratio|framing)",
-                r"(?:wide ?screen|anamorphic)",
+                r"(?:wide ?screen|anamorphic|cinemascope)",
                 rf"horizontal(?:ly oriented)? {VIDEO}",
                 rf"{FILMED} horizontally",
                 rf"horizontally {FILMED}",
-                r"(?:16 ?: ?9|21 ?: ?9|2\.(?:35|39|40?) ?: ?1|1\.85 ?: ?1)",
+                rf"{STATED}(?:landscape|horizontal)(?! of)",
+                r"(?:16\s*:\s*9|21\s*:\s*9|2\.(?:35|39|40?)\s*:\s*1|1\.85\s*:\s*1)",
                 r"wider than (?:it is )?(?:tall|high)",
                 but_not=OTHER_FRAMES,
             ),
@@ -42,8 +50,8 @@ ORIENTATION = Topic(
         SQUARE: (
             wording(
                 rf"square {VIDEO}",
-                r"(?:frame|picture|image|video|format|framing) is square",
-                r"1 ?: ?1",
+                r"(?:frame|picture|image|video|format|framing|composition) is (?:a )?(?:perfectly |perfect )?square",
+                r"1\s*:\s*1(?! \w+ (?:draw|tie))",
                 r"as wide as (?:it is )?(?:tall|high)",
                 but_not=OTHER_FRAMES,
             ),
@@ -54,7 +62,15 @@ ORIENTATION = Topic(
 WRITING = r"(?:texts?|lettering|writing|written words|words|inscriptions?|captions|subtitles|typography)"
 SEEN = r"(?:visible|on screen|readable|legible|overlaid|discernible|other|recognizable|printed|written)"
 QUOTED = r"[\"“'«][^\"”»]{1,80}[\"”'»]"
-UNREADABLE = r"illegible|unreadable|not (?:legible|readable)|blurred|too (?:far|small)|out of view|from behind|unknown|can(?:not|'t) be read|hidden"
+SAYS = (
+    r"(?:reads?|reading|says|saying|labell?ed|spells?(?: out)?|states|titled|displays|announces|marked|displaying|showing"
+    r"|proclaims|bears|with|headline,?|slogan)"
+)
+SCRIPT = r"(?:chinese|japanese|korean|arabic|cyrillic|hebrew|greek|thai|latin|foreign|english)"
+UNREADABLE = (
+    r"illegible|unreadable|not (?:legible|readable)|blurred|too (?:far|small)|so far|out of view|from behind|unknown"
+    r"|can(?:not|'t) be read|nothing can be read|hidden"
+)
 
 TEXTS = Topic(
     denials={
@@ -62,28 +78,43 @@ TEXTS = Topic(
             wording(
                 rf"(?:no|without(?: any)?|free (?:of|from)(?: any)?|devoid of(?: any)?|neither|lacks(?: any)?|not contain(?: any)?|not (?:include|feature|show|have)(?: any)?)"
                 rf" (?:{SEEN},? |\w+, |\w+ (?:or|and) |signs,? (?:or )?|logos,? (?:or )?)*{WRITING}",
+                rf"(?:isn't|is not|aren't|are not)(?: any)? (?:{SEEN} )?{WRITING}(?! (?:in|legible|readable|clear))",
+                rf"{WRITING}[^.;]{{0,30}} (?:do not|does not|don't|doesn't|never) (?:appear|occur|show)",
+                r"at no (?:point|time) (?:does|do|is|are) (?:any )?(?:text|words|writing|subtitles)",
                 r"text is (?:\w+ly )?absent",
-                r"no signs or lettering",
+                r"text free",
+                r"nothing is written",
+                r"no (?:signs or )?(?:inscriptions?|lettering|numbers? or letters)",
             ),
         ),
     },
     claims={
         TEXT: (
             wording(
-                rf"(?:reads?|reading|says|saying|labell?ed|spells?(?: out)?|states|titled|displays|announces|marked|displaying|showing|proclaims|bears) (?:\w+ ){{0,3}}?{QUOTED}",
-                rf"(?:the )?(?:word|words|text|title|message|destination|phrase|slogan|name|letters|inscription|caption|logo|number|date)s?:? {QUOTED}",
+                rf"{SAYS} (?:\w+ ){{0,3}}?{QUOTED}",
+                rf"(?:the )?(?:word|words|text|title|message|destination|phrase|slogan|name|letters|inscription|caption|logo|number|date|headline)s?:?,? {QUOTED}",
                 rf"{QUOTED} (?:is|are) (?:written|printed|painted|displayed|visible)",
-                r"(?:subtitles?|captions|credits|title|watermark|text|timestamp|characters|lettering|inscription|words) (?:\w+ )?(?:appears?|is visible|are visible|can be seen|can be read|overlays?|rolls?|overlaid|scrolls?|fades? in|runs along|along the bottom|at the bottom|in the (?:upper|lower|top|bottom|corner))",
+                r"the words? (?-i:[A-Z])\w+",
+                r"(?:letters|lettering|lights|sign|bulbs) spells? out",
+                r"(?:subtitles?|captions|credits|title|watermark|text|timestamp|characters|lettering|inscription|words|names?) (?:\w+ )?(?:appears?|is visible|are visible|can be seen|can be read|overlays?|rolls?|overlaid|scrolls?|fades? in|runs along|along the bottom|at the bottom|in the (?:upper|lower|top|bottom|corner))",
+                r"(?:\w+ )?subtitles (?:translate|accompany|run|are|give|in)\w*",
+                r"(?:a|white|on screen) caption (?:at|in|on|introduces|identifies|names|gives|along)",
+                r"(?:opening|closing|main|end) (?:titles?|credits)(?= ?,| (?:appears?|lies|is|rolls?|fades?|in)\b)",
                 r"(?:on screen|overlaid|burned in|superimposed) (?:text|captions?|titles?|graphics)",
                 r"credits roll",
                 r"title card",
                 r"lower third",
-                r"timestamp (?:reading|of|shows)",
-                r"(?:chinese|japanese|korean|arabic|cyrillic|hebrew|greek|thai) (?:characters|letters|text|script|writing|lettering)",
+                r"(?:date|time) ?stamp",
+                r"scoreboard (?:shows|reads|displays)",
+                r"one can read",
+                rf"{SCRIPT} (?:characters|letters|text|script|writing|lettering)",
+                r"(?:names?|signs?|letters|lettering|words) in (?:cyrillic|chinese|japanese|korean|arabic|hebrew|greek|thai)",
                 r"(?:large|bold|white|big|neon|painted|gold|red) (?:\w+ )?lettering",
                 r"number \d+ (?:is )?(?:printed|painted|on|written)",
                 r"(?:route|bus|jersey|shirt|race|bib|start|licence plate|license plate) number",
                 r"(?:logo|name|brand)[^.;]{0,40} in (?:capital |bold |large |white |red )?letters",
+                r"logo with (?:its|the) name",
+                r"watermark",
                 r"text overlays?",
                 r"there is (?!no)(?:\w+ )?text",
                 but_not=UNREADABLE,
@@ -92,45 +123,65 @@ TEXTS = Topic(
     },
 )
 
+DRINKS = r"(?:vodka|rum|whisky|whiskey|gin|tequila|schnapps|espresso|coffee)"
 NOT_SHOTS = (
-    r"\b(?:espresso|goal|goalkeeper|archer|gun|fired|basket|hits?|wall|photo|lawn|hair\w*|tailor|scissors|chef|stage|play\b"
-    r"|rehears\w+|bullet|golf|whisk[e]?y|tequila|vaccin\w+|heard|microphone|onions?|diamond|editor arranges)\b"
+    rf"\bof {DRINKS}\b|\b(?:espresso|goal|goalkeeper|archer|gun|fires|fired|rifle|biathlete|basket|hits?|wall|fridge|photo|lawn|hair\w*"
+    r"|tailor|scissors|chef|stage|play|rehears\w+|bullet|golf|vaccin\w+|nurse|doctor|heard|microphone|onions?|diamond|editor|referee"
+    r"|cutting (?:table|board)|paper)\b"
 )
-STORY = r"(?:scene|video|clip|footage|it|sequence|film|action|view|camera|perspective|focus then|narrative|montage)"
+STORY = r"(?:scene|video|clip|footage|it|sequence|film|action|view|camera|perspective|narrative|montage|picture|story|shot)"
+THEN = r"(?:then |next |also |abruptly |quickly |later |suddenly |now )"
+FILM = r"\b(?:clip|video|footage|sequence|edit(?:ed)?|consists?|compos\w+|montage|film|filmed|alternat\w+)\b"
+MANY = r"(?:several|multiple|two|three|four|different|various|many|alternating|numerous)"
 
 SHOTS = Topic(
     claims={
         SEVERAL: (
             wording(
-                rf"{STORY} (?:then |next |also |abruptly |quickly |later |suddenly |now )*(?:cuts?|transitions|switches|jumps|changes|dissolves|fades|shifts) (?:back |over )?(?:to|from|between|into)(?! (?:night|day|dusk|dawn|black and white|green|calm|the left|the right|focus))",
+                rf"{STORY} {THEN}*(?:cuts?|transitions|switches|jumps|changes|dissolves|fades|shifts) (?:back |over |away )?(?:to|from|between|into)"
+                r"(?! (?:night|day|dusk|dawn|black and white|green|calm|the left|the right|focus))",
+                rf"{STORY} {THEN}*(?:changes|switches|cuts away)(?=,|$| and)",
+                r"(?:^|and |then )cut to(?! (?:length|size))",
                 r"(?:before|then|after|finally) cutting (?:back )?to",
-                rf"{STORY} (?:changes|switches)(?= |$)(?! (?:to green|his|her|colou?r))",
-                r"(?:several|multiple|many|various|frequent|quick|rapid|fast|jump|hard|abrupt|sharp|numerous) (?:\w+ )?cuts",
-                r"(?:jump|smash|match) cut",
+                r"(?:several|multiple|many|various|frequent|quick|rapid|fast|jump|hard|abrupt|sharp|numerous|with a) (?:\w+ )?cuts? (?:to|on|between|every|from|create|give|and)",
+                r"(?:jump|smash|match|hard) cuts?",
+                r"(?:several|multiple|frequent|rapid|quick|numerous) cuts",
+                r"(?:every|each) (?:\w+ )?(?:seconds?|beat) (?:there is )?a cut|there (?:is|are) (?!no)(?:\w+ )?cuts?",
+                r"(?:cut|edited|spliced) (?:together|from (?:several|two|three|four|various|different))",
                 r"rapid(?:ly)? edit\w+",
-                r"fast paced editing",
+                r"fast (?:paced )?editing",
                 r"montage",
-                r"(?:series|sequence|succession|collection|compilation|set|mix|variety) of (?:\w+ )?(?:shots|clips|scenes|vignettes|takes)",
+                r"(?:series|sequence|succession|collection|compilation|set|mix|variety|collage|string) of (?:\w+ )?(?:shots|clips|scenes|vignettes|takes|close ups and)",
                 r"compilation",
-                r"(?:several|multiple|two|three|four|different|various|many|alternating) (?:\w+ )?(?:shots|scenes|camera angles|takes)",
                 r"(?:first|second|third|next|following|final|last|opening|closing|subsequent) (?:shot|scene) (?:shows|is|depicts|reveals|captures|presents|features|focuses)",
                 r"in (?:the|a) (?:next|second|third|following|final|subsequent|later|last) (?:scene|shot|segment|part)",
                 r"(?:after|with) a (?:dissolve|cross ?fade|fade|cut|wipe)",
                 r"fades? to (?:black|white)",
+                r"(?:image|picture|scene|shot) fades out",
                 r"intercut",
                 r"alternates between",
-                r"(?:shot|scene) [12]\b",
+                r"(?:shot|scene) (?:[12]|one|two|three)\b",
                 r"cross ?cutting",
+                but_not=NOT_SHOTS,
+            ),
+            wording(
+                rf"{MANY} (?:\w+ )?(?:shots|scenes|camera angles|takes|angles)",
+                fields=["Shot Type", "Camera Movement", "Style", "Video Atmosphere"],
+                but_not=NOT_SHOTS,
+            ),
+            wording(
+                rf"{FILM}[^.;]*\b{MANY} (?:\w+ )?(?:shots|scenes|takes)",
                 but_not=NOT_SHOTS,
             ),
         ),
         ONE: (
             wording(
-                r"(?:single|one|unbroken|uninterrupted|uncut|continuous)(?:,? (?:single|unbroken|continuous|uninterrupted|long|static|unedited))* (?:shot|take)(?! (?:at|of espresso))",
-                r"(?:shot|take|scene|footage) is (?:continuous|unbroken|uninterrupted)",
+                r"(?:single|one|unbroken|uninterrupted|uncut|continuous)(?:,? (?:single|unbroken|continuous|uninterrupted|long|static|unedited|uncut))*"
+                rf" (?:shot|take|recording)(?! (?:at\b|of {DRINKS}))",
+                r"(?:shot|take|scene|footage) is (?:continuous|unbroken|uninterrupted|uncut|unedited)",
                 r"one shot (?:clip|video)",
                 r"uncut (?:long )?(?:take|footage|clip)",
-                r"single take",
+                r"in (?:a single|one) go",
                 but_not=NOT_SHOTS,
             ),
         ),
@@ -138,7 +189,7 @@ SHOTS = Topic(
     denials={
         ONE: (
             wording(
-                r"(?:no|without(?: any| a)?|free of) (?:\w+ ){0,2}?(?:cuts?|scene changes?|edits|editing|transitions|shot changes?)(?! (?:flowers|to))",
+                r"(?:no|without(?: any| an?)?|free of) (?:\w+ ){0,2}?(?:cuts?|scene changes?|edits?|editing|transitions|shot changes?)(?! (?:flowers|to))",
             ),
         ),
     },

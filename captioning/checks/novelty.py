@@ -17,6 +17,24 @@ STEM = 3  # letters that a suffix must leave
 ALIKE = 5  # first letters that two forms of one word share: concentrated, concentrate, concentration
 
 
+FACT = 2  # ours: new words in a sentence that make a new fact; a name or a number is one by itself
+
+
+def adds_facts(texts: Mapping[str, str | None]) -> bool | None:
+    """Whether a sentence of the summary has a new name, a new number or `FACT` new words; null as `new_words`."""
+    found = new_words(texts)
+    if found is None:
+        return None
+    new, summary = set(found), texts.get(SUMMARY) or ""
+    return any(_weight(sentence, new) >= FACT for sentence in re.split(r"(?<=[.!?;])\s+", summary))
+
+
+def _weight(sentence: str, new: set[str]) -> int:
+    words = _words(sentence)
+    is_name = {word for word in words[1:] if word[0].isupper() and not word.isupper() or word[0].isdigit()}
+    return sum(FACT if word in is_name else 1 for word in dict.fromkeys(words) if word in new)
+
+
 def new_words(texts: Mapping[str, str | None]) -> list[str] | None:
     """Words of the summary that no other text has, in order, each once; null without a summary or other texts."""
     summary = texts.get(SUMMARY)

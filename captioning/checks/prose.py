@@ -12,7 +12,7 @@ Texts = Mapping[str, str | None]
 
 NOTHING = frozenset(
     "n/a|na|none|null|nil|nan|unknown|undefined|unspecified|not applicable|not available|not specified|not provided|tbd|todo"
-    "|string|text|empty|placeholder|no data|no description|not visible|not described".split("|")
+    "|nothing to report|nothing|string|text|empty|placeholder|no data|no description|not visible|not described".split("|")
 )
 SAYS_NOTHING = re.compile(
     r"(?:there is |there's )?(?:no|not enough|insufficient|not sufficient) (?:\w+ ){0,3}?(?:description|information|details?|data|context)\b[^,;]*"
@@ -32,8 +32,8 @@ def is_missing(text: str | None) -> bool:
     """Null, blank, or words that stand for nothing: `N/A`, `[description]`, "Cannot be determined."."""
     if text is None or not re.search(r"\w", text):
         return True
-    plain = text.strip().rstrip(".!").strip()
-    return plain.lower() in NOTHING or bool(TEMPLATE.fullmatch(plain)) or bool(SAYS_NOTHING.fullmatch(plain))
+    plain = re.sub(r"^[A-Za-z ]{3,24}: ", "", text.strip().rstrip(".!").strip())
+    return all(part.strip().lower() in NOTHING for part in re.split(r" / |\bor\b", plain)) or bool(TEMPLATE.fullmatch(plain)) or bool(SAYS_NOTHING.fullmatch(plain))
 
 
 def is_cut_off(field: str, text: str | None) -> bool:
@@ -94,6 +94,9 @@ BOILERPLATE = re.compile(
     r"|\b(?:across|throughout|between|over|from|based on|in|of) (?:all |the |these |the provided |the sampled |the given |consecutive |all the |multiple )*(?:frames|images|stills)\b(?! (?:on|of the (?:window|door|house)|around|hang))"
     r"|\bframe \d+\b|\b(?:first|last|final) frame\b(?! of (?:the|a) (?:game|greenhouse|match|house))"
     r"|\b(?:sequence|series|set) of (?:frames|images|stills|pictures)\b|\bstill images?\b|\bstatic images\b"
+    r"|\bframe by frame\b|\b(?:few|handful of|\w+) frames, (?:we|one)\b|\b(?:just|only) (?:\w+ )?frames\b|\b(?:given|available|sampled) frames\b"
+    r"|(?-i:(?<![A-Z]\w )(?<!War )\bI\b(?:'\w+)? [a-z])|\b(?:my|this|following|above) (?:\w+ )*(?:description|caption|summary|guidelines)\b|\babove fields\b"
+    r"|\bthe following is\b|\bto summari[sz]e\b|^(?:caption|title|description|answer|output|summary|scene|(?:brief|detailed) description|background|theme|style|lighting):"
     r"|\bas an? (?:ai|language model|assistant)\b|\bai (?:language )?model,? i\b"
     r"|\bi(?:'m| am)? (?:sorry|cannot|can't|unable|can see|hope|will|would|apologi[sz]e|don't|do not|have)\b|\bi am unable\b"
     r"|\b(?:let me know|feel free to|you asked|as requested|the user (?:wants|asks|asked)|your request|if you (?:need|have|want|would))\b"
@@ -102,9 +105,14 @@ BOILERPLATE = re.compile(
     r"|\b(?:description|caption) (?:follows|below)\b|\b(?:description|prompt|instructions?) (?:is|are|was) (?:helpful|given|provided)\b",
     re.IGNORECASE | re.MULTILINE,
 )
+OTHER_FRAMES = re.compile(
+    r"\b(?:snooker|bowl\w*|pool|game|match|hive|bees?|beekeeper|greenhouse|window|bicycle|chair|photographer|saint)\b", re.IGNORECASE
+)
 QUOTATION = re.compile(r"[\"“«][^\"”»]*[\"”»]")
 
 
 def boilerplate(text: str) -> list[str]:
     """Phrases that speak of images, frames, the question or the writer and not of the clip; quotations do not count."""
-    return [match.group(0).strip() for match in BOILERPLATE.finditer(QUOTATION.sub("“”", text))]
+    found = BOILERPLATE.finditer(QUOTATION.sub("“”", text))
+    phrases = [match.group(0).strip() for match in found]
+    return [phrase for phrase in phrases if "frame" not in phrase.lower() or not OTHER_FRAMES.search(text)]
