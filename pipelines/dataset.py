@@ -71,6 +71,14 @@ class DataSet:
     def captions(self) -> Ledger:
         return self._ledger(f"captions/{self.plan.fps['captions']}", ("clip_id",), "captions")
 
+    @cached_property
+    def caption_checks(self) -> Ledger:
+        return self._ledger(f"caption-checks-{self.plan.fps['caption_checks']}", ("clip_id",), "caption_checks")
+
+    @cached_property
+    def caption_twins(self) -> Ledger:
+        return self._ledger(f"caption-twins-{self.plan.fps['caption_checks']}", ("clip_id",), "caption_checks")
+
     def tokens(self, spec_id: str) -> Ledger:
         return Ledger(self.store, f"tokens/{spec_id}", ("clip_id",), spec_id)
 
@@ -81,7 +89,7 @@ class DataSet:
 
     def select_task(self, gate: str) -> unit_tasks.SelectUnit:
         duplicates = self.duplicates if self.plan.dedup else None
-        captions = self.captions if self.plan.caption else None
+        captions = (self.captions, self.caption_checks, self.caption_twins) if self.plan.caption else ()
         return unit_tasks.SelectUnit(
             self.sources,
             self.series,

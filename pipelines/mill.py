@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipelines import unit_tasks
+from pipelines.caption_checks import CheckUnit, FindTwins
 from pipelines.dataset import DataSet
 from pipelines.ledger import Expected, Ledger, table_hash
 from pipelines.manifest import (
@@ -196,6 +197,7 @@ class Mill(DataSet):
             "duplicates": self.duplicates.rel if plan.dedup else None,
             "selection": self.selection.rel,
             "captions": self.captions.rel if plan.caption else None,
+            "caption_checks": [self.caption_checks.rel, self.caption_twins.rel] if plan.caption else [],
         }
         text = plan.recipe.to_yaml().encode()
         if not self.store.exists("recipe.yaml") or self.store.read_bytes("recipe.yaml") != text:
@@ -282,7 +284,19 @@ class Mill(DataSet):
             )
         )
 
+    def _check_captions(self) -> None:
+        """Part of `select`: a changed check is decided by at once, and costs no caption."""
+        if self.plan.caption is None:
+            return
+        units = self.units_of(self.captions)
+        self._unit_tasks("check", CheckUnit(self.captions, self.select_task("dedup"), self.caption_checks), units)
+        watch, result = Stopwatch(), RoundResult("twins", num_workers=1)
+        result.num_rows = FindTwins(self.caption_checks, self.caption_twins)(units)
+        result.seconds = watch.seconds
+        self._finish(result, self.caption_twins.fp)
+
     def _select(self) -> None:
+        self._check_captions()
         self._unit_tasks("select", self.select_task("captions"), self.units_of(self.clips))
         self.manifest["counts"] = unit_tasks.count_rows(self.sources, self.clips, self.selection, self.units_of)
 

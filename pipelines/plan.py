@@ -15,6 +15,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
+from captioning.checks import table as checks
 from operators import aggregate
 from operators import cut as cutting
 from operators.contract import Meter, Operator, config_of
@@ -116,10 +117,11 @@ class Plan:
         else:
             add("dedup", dedup.VERSION, self.dedup.model_dump(), found["scores"], found["models"])
         if self.caption is None:
-            found["captions"] = ""
+            found["captions"] = found["caption_checks"] = ""
         else:  # the texts are made of scores: a changed meter makes them stale
             looked_up = [found["models"]] if self.caption.budget.triggers else []  # a trigger may be a model's column
             add("captions", self.caption.captioner_id, found["scores"], *looked_up)
+            add("caption_checks", checks.VERSION, found["captions"], found["scores"], found["models"])
         gates = {rule.gate for rule in self.rules}
         add("header_rules", SELECT_VERSION, *(_of_rule(rule) for rule in self.rules if rule.gate == "header"))
         add(
@@ -130,7 +132,7 @@ class Plan:
             self.split,
             found["models"] if "models" in gates else None,
             found["dedup"],  # the split follows it, rules or none
-            found["captions"] if "captions" in gates else None,
+            [found["captions"], found["caption_checks"]] if "captions" in gates else None,
         )
         found["tokens"] = ",".join(operator.spec.spec_id for operator in self.tokenizers)
         return found
@@ -176,8 +178,10 @@ def all_columns(plan: Plan) -> list[tuple[str, Column]]:
         **{f"scores/{name}": plan.model_columns(name) for name in plan.models_by_name},
         "duplicates": dedup.DUPLICATES if plan.dedup is not None else (),
         "selection": tables.SELECTION,
-        "captions": tables.CAPTIONS if plan.caption is not None else (),
     }
+    if plan.caption is not None:
+        shown["captions"] = tables.CAPTIONS
+        shown["caption-checks"], shown["caption-twins"] = checks.CAPTION_CHECKS, checks.CAPTION_TWINS
     for operator in plan.tokenizers:
         shown[f"shards/{operator.spec.spec_id}"] = shard_columns(operator.spec)
     return [(table, column) for table, columns in shown.items() for column in columns]

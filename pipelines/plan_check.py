@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from captioning.checks.table import CAPTION_CHECKS, CAPTION_TWINS
 from operators import cut, measure
 from operators.contract import Operator
 from pipelines.dedup import DUPLICATES
@@ -76,9 +77,14 @@ def columns_by_gate(plan: "Plan") -> dict[str, Columns]:
     measure = _without_state(types_of(plan.score_columns))
     models = measure | types_of(column for operator in plan.models for column in _results(operator))
     dedup = models | (types_of(DUPLICATES) if plan.dedup is not None else {})
-    captions = dedup | (types_of(tables.CAPTIONS) if plan.caption is not None else {})
+    captions = dedup | (types_of(caption_columns()) if plan.caption is not None else {})
     found = {"header": header, "measure": measure, "models": models, "dedup": dedup, "captions": captions}
     return {gate: _without_state(columns) for gate, columns in found.items()}
+
+
+def caption_columns() -> tuple[Column, ...]:
+    """Columns of the captions and of their checks."""
+    return (*tables.CAPTIONS, *CAPTION_CHECKS, *CAPTION_TWINS)
 
 
 def types_of(columns: Iterable[Column]) -> Columns:

@@ -5,7 +5,7 @@ Each task is a pure function of the unit's committed tables, so it is simply don
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +111,7 @@ class SelectUnit:
     scores: Ledger
     models: tuple[Ledger, ...]
     duplicates: Ledger | None
-    captions: Ledger | None
+    captions: tuple[Ledger, ...]  # the captions, then the tables made of them
     selection: Ledger
     plan: "Plan"
     gate: str
@@ -129,16 +129,20 @@ class SelectUnit:
         return table.num_rows
 
     def _inputs(self, unit: int) -> list[str]:
-        inputs = [
-            self.sources.content(unit),
-            self.series.content(unit),
-            self.clips.content(unit),
-            self.scores.content(unit),
-        ]
-        for table in (*self.models, self.duplicates, self.captions):
-            if table is not None and table.stamp(unit) is not None:
-                inputs.append(table.content(unit))
-        return inputs
+        inputs = [self.sources.content(unit), self.series.content(unit), self.clips.content(unit)]
+        later = [table.content(unit) for table in self.captions if table.stamp(unit) is not None]
+        return [*inputs, *self.measured_content(unit), *later]
+
+    def measured_content(self, unit: int) -> list[str]:
+        """Contents of what is known of a unit's clips before they are captioned."""
+        tables = (self.scores, *self.models, self.duplicates)
+        return [table.content(unit) for table in tables if table is not None and table.stamp(unit) is not None]
+
+    def facts(self, unit: int, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Clip id -> those of `columns` that were measured, up to `gate`."""
+        rows = self._scores(unit)
+        there = [name for name in columns if name in rows.columns]
+        return {row["clip_id"]: row for row in rows.select("clip_id", *there).iter_rows(named=True)}
 
     def decide(self, unit: int) -> Any:
         """Selection of the unit up to `gate`, as a polars DataFrame."""
@@ -172,7 +176,7 @@ class SelectUnit:
         import polars as pl
 
         rows = pl.DataFrame(pl.from_arrow(self.scores.read(unit)))
-        later = (("models", self.models), ("dedup", (self.duplicates,)), ("captions", (self.captions,)))
+        later = (("models", self.models), ("dedup", (self.duplicates,)), ("captions", self.captions))
         for name, ledgers in later[: max(0, GATES.index(self.gate) - 1)]:
             for table in ledgers:
                 if table is not None and table.stamp(unit) is not None:

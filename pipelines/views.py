@@ -130,6 +130,8 @@ def _joined_tables(store: Store, tables: dict[str, Any]) -> dict[str, list[dict[
         "scores": [scores[key] for key in sorted(scores)],
         "captions": tables["captions"] if isinstance(tables.get("captions"), list) else [tables.get("captions")],
     }
+    if tables.get("caption_checks"):
+        rels["caption_checks"] = tables["caption_checks"]
     if tables.get("duplicates"):
         rels["duplicates"] = [tables["duplicates"]]
     joined = {kind: [_table_entry(store, rel) for rel in names if rel] for kind, names in rels.items()}

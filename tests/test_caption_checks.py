@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of captions: on labelled captions, by hand where a labelled file cannot say it, and in a whole run."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+
+from benchmarks.caption_checks import FILES, Count, measure
+from captioning.checks import table, twins
+from captioning.checks.contradictions import CONTRADICTIONS
+from pipelines.caption_checks import find_twins
+from pipelines.manifest import load_manifest
+from pipelines.reselect import reselect
+from reelmill.tables import CAPTION_TEXTS
+from reelmill.views import View
+from tests.test_mill import footage, mill, rows  # noqa: F401 - the fixture `footage`
+
+MADE_TO_PASS = ("first", "second")
+
+
+@pytest.fixture(scope="module")
+def counts() -> dict[str, dict[str, Count]]:
+    return {name: measure(path) for name, path in FILES.items()}
+
+
+@pytest.mark.parametrize("name", MADE_TO_PASS)
+def test_precision_and_recall_of_every_check(counts: dict[str, dict[str, Count]], name: str) -> None:
+    least = {"first": 25, "second": 15}[name]
+    for check, count in counts[name].items():
+        print(f"{name:7} {check:13} precision {count.precision:.2f} recall {count.recall:.2f}")
+        assert min(count.hits + count.misses, count.false_alarms + count.passed) >= least, check
+        assert count.precision >= 0.95, check
+        assert count.recall >= 0.80, check
+
+
+def test_the_files_are_about_the_same_checks_and_share_no_caption(counts: dict[str, dict[str, Count]]) -> None:
+    wanted = {kind.name for kind in CONTRADICTIONS} | {
+        *("completeness", "length", "repetition", "boilerplate", "language", "novelty", "twins")
+    }
+    assert {name: set(found) for name, found in counts.items()} == dict.fromkeys(FILES, wanted)
+
+
+FULL = {name: f"The {name} of a heron by a lake." for name in CAPTION_TEXTS}
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    found = table.check_caption({**FULL, "Camera Movement": "Slow pan."}, {"camera_class": "unknown"})
+    assert {found[f"contradicts_{kind.name}"] for kind in CONTRADICTIONS} == {None}
+    assert found.get("caption_num_contradictions") is None
+    assert table.check_caption({**FULL, "status": "failed"}, {}) == {}
+    assert table.check_caption(dict.fromkeys(CAPTION_TEXTS), {}) == {}
+
+
+def test_a_contradiction_says_what_stands_against_what() -> None:
+    row = {**FULL, "Camera Movement": "The camera pans left.", "camera_movements": ["pan_left"]}
+    found = table.check_caption(row, {"camera_class": "static"})
+    assert found["contradicts_camera"] is True
+    assert found["caption_num_contradictions"] == 1
+    assert found["caption_contradictions"] == [
+        {"topic": "camera", "measured": "static", "field": "Camera Movement", "said": "pans left"},
+        {"topic": "camera", "measured": "static", "field": "labels", "said": "moving"},
+    ]
+    assert table.check_caption(row, {"camera_class": "pan_left"})["contradicts_camera"] is False
+
+
+def test_levels_of_hdr_say_nothing_of_brightness() -> None:
+    row = {**FULL, "Lighting": "A very dark scene."}
+    bright = {"exposure_luma_mean": 0.8, "hdr": "sdr"}
+    assert table.check_caption(row, bright)["contradicts_brightness"] is True
+    assert table.check_caption(row, {**bright, "hdr": "pq"})["contradicts_brightness"] is None
+
+
+def test_a_long_text_that_loops_at_its_end_is_found() -> None:
+    words = " ".join(f"word{number}" for number in range(600))
+    assert table.check_caption({"Detailed Description": words}, {})["caption_is_repetitive"] is False
+    loop = f"{words} {'and then it goes on ' * 12}"
+    assert table.check_caption({"Detailed Description": loop}, {})["caption_is_repetitive"] is True
+
+
+def sketches(*texts: str) -> Iterator[bytes | None]:
+    return map(twins.sketch, texts)
+
+
+def test_twins_are_of_other_sources_and_found_among_thousands() -> None:
+    plain = [" ".join(f"w{(i * k) % 997}" for k in range(1, 60)) for i in range(1, 1500)]
+    texts = [*plain, plain[7] + " once", plain[8]]
+    ids = [f"clip{i:04d}" for i in range(len(texts))]
+    sources = [*ids[:-1], ids[8]]  # the last clip is of the same source as the one it repeats
+    found = find_twins(pa.table({"clip_id": ids, "source_id": sources, "caption_sketch": list(sketches(*texts))}))
+    rote = [row for row in found.to_pylist() if row["caption_is_rote"]]
+    assert {row["clip_id"]: row["caption_twin"] for row in rote} == {ids[7]: ids[-2], ids[-2]: ids[7]}
+    assert all(row["caption_twin_similarity"] > 0.9 for row in rote)
+
+
+def test_a_caption_that_thousands_have_costs_a_few_comparisons_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    num = 0
+    whole = twins.resemblance
+
+    def counted(first: bytes, second: bytes) -> float:
+        nonlocal num
+        num += 1
+        return whole(first, second)
+
+    monkeypatch.setattr(twins, "resemblance", counted)
+    same = list(sketches("A person walks through a street in a large city during the day.")) * 2000
+    found = twins.twins(same, [str(i) for i in range(2000)])
+    assert {twin.similarity for twin in found if twin} == {1.0}
+    assert None not in found
+    assert num <= 2000 * twins.NEIGHBOURS
+
+
+def test_rules_decide_by_flags_and_changed_checks_cost_no_caption(footage, tmp_path, monkeypatch) -> None:  # noqa: F811
+    out = tmp_path / "set"
+    rule = (
+        "rules.whole={name: whole, column: caption_num_missing, max: 8, gate: captions, tier: condition_only}",
+        "tokens=[]",
+    )
+    run = mill(out, footage, *rule)
+    checks = {row["clip_id"]: row for row in rows(run, run.caption_checks.rel)}
+    captions = {row["clip_id"]: row for row in rows(run, run.captions.rel)}
+    assert checks.keys() == captions.keys()
+    for clip_id, check in checks.items():
+        assert check["caption_num_missing"] == sum(captions[clip_id][name] is None for name in CAPTION_TEXTS)
+        assert check["contradicts_orientation"] is False
+        assert check["contradicts_text"] is None
+        assert check["summary_adds_facts"] is False
+    marked = {row["clip_id"]: row for row in rows(run, run.selection.rel) if row["tier"] == "condition_only"}
+    assert marked
+    assert {row["reasons"][0]["value"] for row in marked.values()} == {
+        float(checks[clip]["caption_num_missing"]) for clip in marked
+    }
+
+    files = {path: path.stat().st_mtime_ns for path in (out / run.captions.rel).rglob("*.parquet")}
+    monkeypatch.setattr(table, "VERSION", table.VERSION + 1)
+    reselect(str(out), None, ["rules.whole.max=9"])
+    manifest = load_manifest(run.store)
+    assert manifest is not None
+    assert manifest["tables"]["captions"] == run.captions.rel
+    assert manifest["tables"]["caption_checks"] != [run.caption_checks.rel, run.caption_twins.rel]
+    assert all((out / rel).is_dir() for rel in manifest["tables"]["caption_checks"])
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_readers_can_ask_for_a_check(footage, tmp_path) -> None:  # noqa: F811
+    run = mill(tmp_path / "set", footage, "tokens.0.heights=[64]", "tokens.0.max_frames=5")
+    view = View.load(run.store.root)
+    unit = view.units("selection")[0]
+    found = view.attributes(unit, ["caption_num_contradictions", "caption_is_rote"], [("is_damaged", "==", False)])
+    assert set(found["caption_num_contradictions"].to_pylist()) <= {0, None}
