@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # also when run by its path
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also when run by its path
 
 from captioning.checks import twins
 from captioning.checks.table import ALIKE, check_facts, check_prose, check_summary
 
+ROOT = Path(__file__).resolve().parents[1]
 FILES = {
     "first": ROOT / "tests/data/caption_checks.jsonl",
     "second": ROOT / "tests/data/caption_checks_second.jsonl",
@@ -91,6 +91,11 @@ def measure(path: Path, say: Callable[[str], None] = lambda line: None) -> dict[
     return counts
 
 
+def _cell(count: Count) -> str:
+    num = f"({count.hits + count.misses}+{count.false_alarms + count.passed})"
+    return f"{count.precision:>20.2f} {count.recall:>6.2f} {num:>8}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wrong", action="store_true", help="print each item that is judged wrongly")
@@ -100,16 +105,11 @@ def main() -> None:
     found = {name: measure(path, say) for name, path in FILES.items() if path.exists()}
     print(f"{'check':14}" + "".join(f"{name + ': precision, recall (of)':>36}" for name in found))
     for check in found["first"]:
-        cells = [found[name][check] for name in found]
-        print(
-            f"{check:14}"
-            + "".join(
-                f"{cell.precision:>18.2f} {cell.recall:>6.2f} ({cell.hits + cell.misses}+{cell.false_alarms + cell.passed})"
-                for cell in cells
-            )
-        )
+        print(f"{check:14}" + "".join(_cell(counts[check]) for counts in found.values()))
     if options.json:
-        report = {n: {c: {"precision": v.precision, "recall": v.recall} for c, v in of.items()} for n, of in found.items()}
+        report = {
+            n: {c: {"precision": v.precision, "recall": v.recall} for c, v in of.items()} for n, of in found.items()
+        }
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 

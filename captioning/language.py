@@ -43,11 +43,12 @@ FOREIGN_WORDS = frozenset(
         "um uma do da dos das ao pelo pela com na em os sua "
         "il gli di che due al davanti dal nel nella sul sulla mentre e è una i "
         # Polish, Turkish, Vietnamese, Indonesian
-        "w na się przed przez za nimi ich jest z ve bir ile một đang trên và của người di yang dan sedang seorang dengan",
+        "w na się przed przez za nimi ich jest z ve bir ile một đang trên và của người di yang dan sedang seorang "
+        "dengan",
     )
 )
 QUOTED = re.compile(r"[\"“«„][^\"”»“]*[\"”»“]")
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。\uff01\uff1f])|\n+")
 
 
 def is_foreign(sentence: str) -> bool:

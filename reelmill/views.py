@@ -18,7 +18,8 @@ from reelmill.tokens import TokenizerSpec
 
 FORMAT = 1
 LATEST = "views/latest"
-ATTRIBUTE_TABLES = ("selection", "clips", "scores", "duplicates", "sources", "captions", "caption_checks")  # looked through in this order
+ATTRIBUTE_TABLES = ("selection", "clips", "scores", "duplicates", "sources", "captions", "caption_checks")
+"""Kinds of tables that columns are taken from, in this order."""
 
 Filter = tuple[str, str, Any]  # (column, operator as in pyarrow.parquet filters, value)
 

@@ -11,17 +11,25 @@ from captioning.checks.clauses import Topic, wording
 
 MOVING, STATIC = "moving", "static"
 OWN = ("Camera Movement",)
-CAMERA = r"(?:we|image|picture|cinematographer|aerial view|camera|drone|lens|viewpoint|view|perspective|footage|shot|framing|frame|operator|point of view|pov|it)"
+CAMERA = (
+    r"(?:we|image|picture|cinematographer|aerial view|camera|drone|lens|viewpoint|view|perspective|footage|shot"
+    r"|framing|frame|operator|point of view|pov|it)"
+)
 NAMED = r"(?:camera|camera operator|camerawork|aerial (?:shot|view)|drone (?:shot|view|footage)|shot)"
-SLOWLY = r"(?:\w+ly |then |also |and |gradually |first |briefly |continuously |again |starts to |begins to |starts |begins )"
+SLOWLY = (
+    r"(?:\w+ly |then |also |and |gradually |first |briefly |continuously |again |starts to |begins to |starts |begins )"
+)
 MOVES = (
-    r"(?:pan(?:s|ned|ning)?|tilt(?:s|ed|ing)?|zoom(?:s|ed|ing)?|doll(?:y|ies|ied|ying)|truck(?:s|ed|ing)?|track(?:s|ed|ing)?"
+    r"(?:pan(?:s|ned|ning)?|tilt(?:s|ed|ing)?|zoom(?:s|ed|ing)?|doll(?:y|ies|ied|ying)|truck(?:s|ed|ing)?"
+    r"|track(?:s|ed|ing)?"
     r"|pedestals?|orbit(?:s|ed|ing)?|circl(?:es|ed|ing)|arcs?|push(?:es|ed|ing)? (?:in|forward|closer|toward)"
-    r"|pull(?:s|ed|ing)? (?:out|back|away)|mov(?:e|es|ed|ing)|glid(?:es|ing)|drift(?:s|ing)?|float(?:s|ing)?|follow(?:s|ing)?"
+    r"|pull(?:s|ed|ing)? (?:out|back|away)|mov(?:e|es|ed|ing)|glid(?:es|ing)|drift(?:s|ing)?|float(?:s|ing)?"
+    r"|follow(?:s|ing)?"
     r"|ris(?:es|ing)|rose|ascend(?:s|ing)?|descend(?:s|ing)?|lowers|sinks?|climbs|cranes|booms?|sweep(?:s|ing)?|swoops?"
     r"|fl(?:y|ies|ying)|travel(?:s|led|ling|ing)?|advanc(?:es|ing)|approach(?:es|ing)|retreat(?:s|ing)?|rotat(?:es|ing)"
     r"|roll(?:s|ing)?|spins?|tips|turns?|swings?|sways?|swaying|shak(?:es|ing)|wobbl(?:es|ing)|walks?|creeps?|slides?"
-    r"|jerks?|jerking|trembl(?:es|ing)|bobs?|bobbing|reframes?|plunges|dives|skims|inches|eases|edges|closes in|shifts?|accompanies|weav(?:es|ing)|wanders|trails|journeys|progresses)"
+    r"|jerks?|jerking|trembl(?:es|ing)|bobs?|bobbing|reframes?|plunges|dives|skims|inches|eases|edges|closes in"
+    r"|shifts?|accompanies|weav(?:es|ing)|wanders|trails|journeys|progresses)"
 )
 NOUNS = (
     r"(?:whip )?pans?(?: (?:to|left|right|across|up|down|from|of|shot))?",
@@ -45,20 +53,34 @@ NOUNS = (
     r"first person (?:movement|walk)",
     r"shaky",
     r"(?:camera )?shake",
-    r"(?:\w+ )?(?:drift|slide|glide|creep|sweep|swoop|arc|circle|ascent|descent|rise|swing|turn|advance|crawl|reveal|approach|retreat)"
+    r"(?:\w+ )?(?:drift|slide|glide|creep|sweep|swoop|arc|circle|ascent|descent|rise|swing|turn|advance|crawl"
+    r"|reveal|approach|retreat)"
     r"(?=,|:| (?:toward|towards|to|past|across|over|along|around|into|away|back|from|through|down|up|left|right)\b)",
     r"(?:natural |slight |gentle )?(?:bobbing|swaying|wobbling|reframing)",
     r"(?:walking|moving|travelling|riding|flying) (?:pov|perspective|point of view)",
 )
 SHOT = r"(?:shot|shots|footage|clip|camera|view|camerawork|video|movement|sequence|perspective)"
-MODIFIED = r"(?:panning|tracking|tilting|dolly|zooming|sweeping(?: aerial)?|crane|handheld|hand held|steadicam|orbiting|gliding|shaky|travelling|traveling|moving|fly through|follow|push in|pull back)"
-BARELY = r"barely|imperceptibl|negligibl|minimal|hardly|almost no|tiny|(?:slight|small|subtle|minor|natural)(?: \w+)? (?:shake|jitter|drift|sway|tremor|wobble)"
-STILL = r"(?:static|stationary|fixed|still|motionless|unmoving|immobile|locked(?: (?:off|down))?|unchanged|unchanging|constant|steady and still|anchored|stable and fixed)"
+MODIFIED = (
+    r"(?:panning|tracking|tilting|dolly|zooming|sweeping(?: aerial)?|crane|handheld|hand held|steadicam|orbiting"
+    r"|gliding|shaky|travelling|traveling|moving|fly through|follow|push in|pull back)"
+)
+BARELY = (
+    r"barely|imperceptibl|negligibl|minimal|hardly|almost no|tiny|(?:slight|small|subtle|minor|natural)(?: \w+)? "
+    r"(?:shake|jitter|drift|sway|tremor|wobble)"
+)
+STILL = (
+    r"(?:static|stationary|fixed|still|motionless|unmoving|immobile|locked(?: (?:off|down))?|unchanged|unchanging"
+    r"|constant|steady and still|anchored|stable and fixed)"
+)
 HOW = r"(?:\w+ly |perfectly |at first |quite |all |absolutely )"
-VIEW = r"(?:camera(?: (?:position|angle|placement))?|shot|framing|frame|viewpoint|vantage point|perspective|view|composition|camera work|footage)"
+VIEW = (
+    r"(?:camera(?: (?:position|angle|placement))?|shot|framing|frame|viewpoint|vantage point|perspective|view"
+    r"|composition|camera work|footage)"
+)
 
 NOT_MEANT = re.compile(
-    r"\b(?:security|surveillance|film|photo|digital|vintage|old|web|movie|television|speed|cctv|his|her|their|my) camera\b"
+    r"\b(?:security|surveillance|film|photo|digital|vintage|old|web|movie|television|speed|cctv|his|her|their|my) "
+    r"camera\b"
     r"|\b(?:toward|towards|at|to|into|past|facing|from|for|behind|in front of|near) (?:the )?(?:camera|lens)\b"
     r"|\bstatic electricity\b|\b(?:tracks? down|on (?:the )?tracks?|race track|frying pan|zoom lens)\b",
     re.IGNORECASE,
@@ -68,7 +90,8 @@ TOPIC = Topic(
     denials={
         STATIC: (
             wording(
-                r"(?:no|without(?: any| a)?|zero|little to no|absence of(?: any)?) (?:\w+ ){0,3}?camera (?:movement|motion|moves)",
+                r"(?:no|without(?: any| a)?|zero|little to no|absence of(?: any)?) (?:\w+ ){0,3}?camera "
+                r"(?:movement|motion|moves)",
                 r"no (?:\w+ ){0,2}?(?:movement|motion)(?: (?:of|by|from) the camera)",
                 rf"nothing (?:about|in) the {VIEW} (?:changes|moves|shifts)",
                 rf"{VIEW} (?:does not|doesn't|do not|never|did not|hardly) (?:move|change|shift|pan)\w*",
@@ -83,8 +106,10 @@ TOPIC = Topic(
     claims={
         STATIC: (
             wording(
-                rf"{VIEW} (?:is|are|was|remains?|stays?|holds?|keeps?|appears?|seems?|being|held|kept|stays put)(?: to be)? {HOW}*{STILL}",
-                rf"{STILL}(?: \w+)?(?: \w+)? (?:shot|camera|framing|frame|viewpoint|view|camera position|camera angle|perspective|camerawork|footage|composition|vantage point)",
+                rf"{VIEW} (?:is|are|was|remains?|stays?|holds?|keeps?|appears?|seems?|being|held|kept|stays "
+                rf"put)(?: to be)? {HOW}*{STILL}",
+                rf"{STILL}(?: \w+)?(?: \w+)? (?:shot|camera|framing|frame|viewpoint|view|camera position|camera "
+                rf"angle|perspective|camerawork|footage|composition|vantage point)",
                 r"(?:camera|shot|framing|frame) (?:holds|remains|stays) (?:steady|in place|put|where it is)",
                 r"(?:on|from|mounted on) a tripod",
                 r"tripod (?:shot|mounted)",

@@ -5,7 +5,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-CLAUSE_END = re.compile(r"(?<=[.!?;:])(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bSt\.)\s+|\n+|,? \b(?:but|while|whereas|although|though)\b ")
+CLAUSE_END = re.compile(
+    r"(?<=[.!?;:])(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bSt\.)\s+|\n+|,? \b(?:but|while|whereas"
+    r"|although|though)\b "
+)
 HEADING = re.compile(r"^(\w+): ")
 DENIAL = re.compile(
     r"\b(?:no|not|never|without|neither|nor|none|lacks?|lacking|cannot|free (?:of|from)|devoid of|absence of"
@@ -69,7 +72,7 @@ class Topic:
 
 def _first(clause: str, name: str, ways: Iterable[Wording], is_denial: bool) -> str | None:
     for way in ways:
-        if way.fields and name not in way.fields or way.but_not and way.but_not.search(clause):
+        if (way.fields and name not in way.fields) or (way.but_not and way.but_not.search(clause)):
             continue
         for match in way.says.finditer(clause):
             if is_denial or not is_denied(clause, match.start()):

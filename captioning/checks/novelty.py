@@ -12,7 +12,25 @@ from pathlib import Path
 
 SUMMARY = "Summarized Description"
 WORDS_FILE = Path(__file__).with_name("summary_words.yaml")
-SUFFIXES = ("ingly", "edly", "iness", "ness", "ment", "ings", "ing", "ied", "ies", "ers", "ed", "es", "er", "ly", "s", "y", "e")
+SUFFIXES = (
+    "ingly",
+    "edly",
+    "iness",
+    "ness",
+    "ment",
+    "ings",
+    "ing",
+    "ied",
+    "ies",
+    "ers",
+    "ed",
+    "es",
+    "er",
+    "ly",
+    "s",
+    "y",
+    "e",
+)
 STEM = 3  # letters that a suffix must leave
 ALIKE = 5  # first letters that two forms of one word share: concentrated, concentrate, concentration
 
@@ -31,7 +49,7 @@ def adds_facts(texts: Mapping[str, str | None]) -> bool | None:
 
 def _weight(sentence: str, new: set[str]) -> int:
     words = _words(sentence)
-    is_name = {word for word in words[1:] if word[0].isupper() and not word.isupper() or word[0].isdigit()}
+    is_name = {word for word in words[1:] if (word[0].isupper() and not word.isupper()) or word[0].isdigit()}
     return sum(FACT if word in is_name else 1 for word in dict.fromkeys(words) if word in new)
 
 
@@ -48,7 +66,7 @@ def new_words(texts: Mapping[str, str | None]) -> list[str] | None:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\d+(?:[.,:]\d+)*|[^\W\d_]+", re.sub(r"['’]s\b", "", text))
+    return re.findall(r"\d+(?:[.,:]\d+)*|[^\W\d_]+", re.sub(r"['\u2019]s\b", "", text))
 
 
 def _is_known(word: str, known: set[str], heads: set[str]) -> bool:

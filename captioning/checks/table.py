@@ -23,7 +23,7 @@ b, i32, s = pa.bool_(), pa.int32(), pa.string()
 CLAIM = pa.struct([("topic", s), ("measured", s), ("field", s), ("said", s)])
 _NONE = "null if the clip has no caption"
 _ABOUT = {
-    "camera": "it says that the camera moves and camera_class is static, or that it does not and it pans, tilts, zooms or rolls",
+    "camera": "it says that the camera moves and camera_class is static, or that it does not and camera_class moves",
     "brightness": "it calls the picture dark and exposure_luma_mean is bright, or the other way round",
     "colour": "it names colours and the picture is grey, or says black and white and the picture has colour",
     "text": "it tells of text and none was read, or of none and some was",
@@ -39,31 +39,61 @@ CAPTION_CHECKS = (
     Column("caption_num_too_short", i32, f"texts below their length band (captioning.schema.LENGTH_BANDS); {_NONE}"),
     Column("caption_num_too_long", i32, f"texts above it; {_NONE}"),
     Column("caption_is_out_of_band", b, f"any of the two; {_NONE}"),
-    Column("caption_repeated_share", pa.float32(), f"of the text that repeats itself most: runs of words that stood before, 0-1; {_NONE}"),
+    Column(
+        "caption_repeated_share",
+        pa.float32(),
+        f"of the text that repeats itself most: runs of words that stood before, 0-1; {_NONE}",
+    ),
     Column("caption_is_repetitive", b, f"that share is at least {REPEATED}; {_NONE}"),
     Column("caption_num_boilerplate", i32, f"phrases about frames, images, the question or the writer; {_NONE}"),
     Column("caption_has_boilerplate", b, f"any; {_NONE}"),
     Column("caption_num_foreign", i32, f"sentences in another language than English; {_NONE}"),
     Column("caption_is_foreign", b, f"any; {_NONE}"),
-    Column("summary_new_words", pa.list_(s), "words of the summary without ground in the other texts; null without a summary or others"),
+    Column(
+        "summary_new_words",
+        pa.list_(s),
+        "words of the summary without ground in the other texts; null without a summary or others",
+    ),
     Column("summary_num_new_words", i32, "how many; null likewise"),
     Column("summary_adds_facts", b, "a sentence of it has a new name, a new number or two new words; null likewise"),
     *(
-        Column(f"contradicts_{kind.name}", b, f"{_ABOUT[kind.name]}; null without caption, or if {', '.join(kind.reads)} do not tell")
+        Column(
+            f"contradicts_{kind.name}",
+            b,
+            f"{_ABOUT[kind.name]}; null without caption, or if {', '.join(kind.reads)} do not tell",
+        )
         for kind in CONTRADICTIONS
     ),
     Column("caption_num_contradictions", i32, "how many of those; null if none of them could be checked"),
-    Column("caption_contradictions", pa.list_(CLAIM), "what was measured against which words of which text; null likewise"),
-    Column("caption_sketch", pa.binary(), f"{twins.SIZE} hashes of the detailed description's words; null below {twins.MIN_WORDS} words"),
-)  # fmt: skip
+    Column(
+        "caption_contradictions", pa.list_(CLAIM), "what was measured against which words of which text; null likewise"
+    ),
+    Column(
+        "caption_sketch",
+        pa.binary(),
+        f"{twins.SIZE} hashes of the detailed description's words; null below {twins.MIN_WORDS} words",
+    ),
+)
 
 CAPTION_TWINS = (
     CLIP_ID,
     SOURCE_ID,
-    Column("caption_twin", s, "clip of another source whose detailed description is most like this one; null if none is near"),
-    Column("caption_twin_similarity", pa.float32(), "share of words and pairs of words that the two have in common, 0-1; null likewise"),
-    Column("caption_is_rote", b, f"that share is at least {ALIKE}; null if there is no text to compare, or it is made of measurements"),
-)  # fmt: skip
+    Column(
+        "caption_twin",
+        s,
+        "clip of another source whose detailed description is most like this one; null if none is near",
+    ),
+    Column(
+        "caption_twin_similarity",
+        pa.float32(),
+        "share of words and pairs of words that the two have in common, 0-1; null likewise",
+    ),
+    Column(
+        "caption_is_rote",
+        b,
+        f"that share is at least {ALIKE}; null if there is no text to compare, or it is made of measurements",
+    ),
+)
 
 
 def check_caption(row: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +106,12 @@ def check_caption(row: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str,
     texts = {name: row.get(name) for name in CAPTION_TEXTS}
     if row.get("status") == "failed" or not any(texts.values()):
         return {}
-    return {**check_prose(texts), **check_summary(texts), **check_facts(texts, row, facts), "caption_sketch": _sketch(row)}
+    return {
+        **check_prose(texts),
+        **check_summary(texts),
+        **check_facts(texts, row, facts),
+        "caption_sketch": _sketch(row),
+    }
 
 
 def _sketch(row: Mapping[str, Any]) -> bytes | None:

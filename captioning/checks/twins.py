@@ -10,6 +10,7 @@ Source: bottom-k sketches and their bands: Broder 1997, "On the resemblance and 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -26,19 +27,19 @@ def sketch(text: str | None) -> bytes | None:
     words = re.findall(r"\w+", (text or "").lower())
     if len(words) < MIN_WORDS:
         return None
-    items = {*words, *(f"{a} {b}" for a, b in zip(words, words[1:], strict=False))}
+    items = {*words, *(f"{a} {b}" for a, b in pairwise(words))}
     hashes = sorted({int.from_bytes(blake2b(item.encode(), digest_size=4).digest(), "little") for item in items})
     return np.array(hashes[:SIZE], "<u4").tobytes()
 
 
 def resemblance(first: bytes, second: bytes) -> float:
     """Estimated Jaccard similarity of two sketches, 0-1; exact if both hold their whole sets."""
-    a, b = np.frombuffer(first, "<u4"), np.frombuffer(second, "<u4")
-    union = np.union1d(a, b)
-    size = min(SIZE, len(union)) if max(len(a), len(b)) == SIZE else len(union)
-    smallest = union[:size]
-    common = np.intersect1d(np.intersect1d(a, b, assume_unique=True), smallest, assume_unique=True)
-    return len(common) / size
+    a, b = (set(np.frombuffer(one, "<u4").tolist()) for one in (first, second))
+    union = a | b
+    if max(len(a), len(b)) < SIZE:
+        return len(a & b) / len(union)
+    smallest = sorted(union)[:SIZE]
+    return sum(value in a and value in b for value in smallest) / SIZE
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ def _compare(
     best: list[Twin | None],
 ) -> None:
     for place, row in enumerate(group):
-        near = [other for other in group[place + 1 :] if sources[other] != sources[row]][:NEIGHBOURS]
-        for other in near:
+        others = (other for other in islice(group, place + 1, None) if sources[other] != sources[row])
+        for other in islice(others, NEIGHBOURS):
             if (row, other) in compared:
                 continue
             compared.add((row, other))
