@@ -32,7 +32,7 @@ def changed(*overrides: str) -> set[str]:
     return {stage for stage in before if before[stage] != after[stage]}
 
 
-BEHIND_CLIPS = {"clips", "scores", "selection", "captions"}
+BEHIND_CLIPS = {"clips", "scores", "selection", "captions", "caption_checks"}
 BEHIND_SERIES = BEHIND_CLIPS | {"series"}
 
 
@@ -78,10 +78,11 @@ def test_captions_count_for_the_selection_only_if_a_rule_looks_at_them() -> None
         budget: Budget = field(default_factory=Budget)
 
     other = replace(plan, caption=Other())
-    assert {stage for stage in plan.fps if plan.fps[stage] != other.fps[stage]} == {"captions"}
+    assert {stage for stage in plan.fps if plan.fps[stage] != other.fps[stage]} == {"captions", "caption_checks"}
     looking = plan_of("rules.grey={name: grey, column: status, in: [ok], gate: captions}")
     other = replace(looking, caption=Other())
-    assert {stage for stage in plan.fps if looking.fps[stage] != other.fps[stage]} == {"captions", "selection"}
+    behind = {stage for stage in plan.fps if looking.fps[stage] != other.fps[stage]}
+    assert behind == {"captions", "caption_checks", "selection"}
 
 
 def test_a_codebook_changes_only_the_tokens() -> None:
@@ -185,7 +186,8 @@ def test_all_columns_are_listed_once_with_their_doc() -> None:
     assert len(listed) == len(set(listed))
     tables = list(dict.fromkeys(table for table, _ in listed))
     assert tables[:7] == ["sources", "series", "clips", "scores/measure", "scores/beauty", "selection", "captions"]
-    assert tables[7].startswith("shards/")
+    assert tables[7:9] == ["caption-checks", "caption-twins"]
+    assert tables[9].startswith("shards/")
     assert {("series", "exposure_pts"), ("series", "frame_pts"), ("scores/measure", "freeze_share")} <= set(listed)
     assert ("scores/beauty", "beauty") in listed
 

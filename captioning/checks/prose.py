@@ -12,8 +12,8 @@ from reelmill.tables import CAPTION_TEXTS
 Texts = Mapping[str, str | None]
 
 NOTHING = re.compile(
-    r"n/a|na|none|null|nil|nan|unknown|undefined|unspecified|nothing(?: to report)?|no data|no description|string|text|empty"
-    r"|tbd|todo|placeholder|not (?:applicable|available|specified|provided|visible|described)",
+    r"n/a|na|none|null|nil|nan|unknown|undefined|unspecified|nothing(?: to report)?|no data|no description"
+    r"|string|text|empty|tbd|todo|placeholder|not (?:applicable|available|specified|provided|visible|described)",
     re.IGNORECASE,
 )
 SAYS_NOTHING = re.compile(
@@ -56,7 +56,7 @@ def is_cut_off(field: str, text: str | None) -> bool:
     if text is None or is_missing(text):
         return False
     plain = text.strip()
-    if plain[-1] in '.!?…:"”’»)]}。！？':
+    if plain[-1] in '.!?…:"”\u2019»)]}。\uff01\uff1f':
         return False
     if plain[-1] in ",;([{-\u2013—/&" or UNFINISHED.fullmatch(plain.split()[-1]):
         return True
