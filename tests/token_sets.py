@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small data sets with random tokens, for tests of packing and reading; nothing is decoded."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +162,17 @@ def caption_rows(clips: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write_set(
-    root: Path, *, units: int = 2, sources: int = 4, clips: int = 3, group_bytes: int = 4000, max_mb: float = 0.03
+    root: Path,
+    *,
+    units: int = 2,
+    sources: int = 4,
+    clips: int = 3,
+    group_bytes: int = 4000,
+    max_mb: float = 0.03,
+    spec: TokenizerSpec = SPEC,
+    tokens: Callable[[list[dict[str, Any]]], pa.Table] = token_rows,
 ) -> dict[str, Any]:
-    """Writes a data set and its view; returns the manifest."""
+    """Writes a data set and its view; returns the manifest. `tokens` makes the rows of `spec` from those of clips."""
     store = Store(root)
     for unit in range(units):
         rows = clip_rows(unit, sources, clips)
@@ -178,19 +187,19 @@ def write_set(
         ):
             store.write_table(f"{table}/{name}", pa.Table.from_pylist(content, schema=arrow_schema(columns)))
         store.write_table(f"scores/measure-cc/{name}", score_table(rows))
-        for file, data in pack_unit(token_rows(rows), SPEC, unit=unit, max_mb=max_mb, group_bytes=group_bytes):
-            store.write_bytes(f"shards/{SPEC.spec_id}/{file}", data)
+        for file, data in pack_unit(tokens(rows), spec, unit=unit, max_mb=max_mb, group_bytes=group_bytes):
+            store.write_bytes(f"shards/{spec.spec_id}/{file}", data)
     manifest = {
         "recipe_name": "test",
         "num_units": units,
-        "specs": {SPEC.spec_id: SPEC.to_dict()},
+        "specs": {spec.spec_id: spec.to_dict()},
         "tables": {
             "sources": "sources",
             "clips": "clips-aa",
             "selection": "selection-bb",
             "captions": "captions/c0",
             "scores": {"measure": "scores/measure-cc", "models": None},
-            "shards": [f"shards/{SPEC.spec_id}"],
+            "shards": [f"shards/{spec.spec_id}"],
         },
     }
     write_view(store, manifest)

@@ -36,6 +36,7 @@ from tokenization.pyramid import Grid, downscale, from_patches, to_patches, upsc
 CLASS_NAME = "HieraTok"
 FSQ_REACH = 2.5
 LOGVAR_START = -6.0
+MAX_FITTED = 20_000  # patches per scale: more cost time and change little
 
 
 @dataclass(frozen=True)
@@ -320,6 +321,7 @@ def _head(width: int, values: int) -> nn.Sequential:
 
 
 def _set_components(into: Any, out: Any, patches_NP: Tensor) -> None:
+    patches_NP = patches_NP[:: -(-len(patches_NP) // MAX_FITTED)]
     mean_P = patches_NP.mean(0)
     centred_NP = (patches_NP - mean_P).double()
     variances, vectors_PP = torch.linalg.eigh(centred_NP.T @ centred_NP / len(patches_NP))

@@ -2,6 +2,7 @@
 """What the HieraTok-style model is trained on; every choice is ours (`tokenization.hieratok`)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from tokenization.hieratok import HieraTok
 from tokenization.pyramid import downscale, low_passed
 
 GRADIENT_SCALES = (1, 2, 4)
+LINEAR_LR = 0.02
 Term = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -32,6 +34,17 @@ def training_loss(
         pairs = zip(latents, logvars, strict=True)
         loss = loss + kl_weight * torch.stack([(z**2 + v.exp() - 1 - v).mean() / 2 for z, v in pairs]).mean()
     return loss if more is None else loss + more(decoded_BTHWC, target_BTHWC)
+
+
+def parameter_groups(model: HieraTok) -> list[dict[str, Any]]:
+    """Groups for an optimizer, with `lr_scale`, by which the caller multiplies its rate.
+
+    The linear path learns slowly: its fine components are small, and Adam's steps, equal for all weights, would wipe
+    out what the principal components know.
+    """
+    linear = [*model.linear_in.parameters(), *model.linear_out.parameters()]
+    rest = [p for p in model.parameters() if all(p is not one for one in linear)]
+    return [{"params": rest, "lr_scale": 1.0}, {"params": linear, "lr_scale": LINEAR_LR, "weight_decay": 0.0}]
 
 
 def gradient_loss(decoded_BTHWC: Tensor, target_BTHWC: Tensor) -> Tensor:

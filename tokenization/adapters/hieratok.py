@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from operators.weights import files_hash
 from reelmill.geometry import InputRule
 from reelmill.tokens import Scale, Stream, TokenizerSpec
 from tokenization.contract import Payload
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 TILES_AT_ONCE = 16
+FILES = ("config.json", "model.safetensors")  # what decides tokens; a trainer's folder holds more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,8 @@ class HieraTok(NetworkTokenizer):
             combine="pyramid" if model.readout == "finest" or len(scales) == 1 else "residual_sum",
             combine_rule={"readout": model.readout, "model": asdict(model)},
             prefix="scale",
-            decode={"kind": "tokenization.hieratok", "files": ["config.json", "model.safetensors"]},
-            **stated,
+            decode={"kind": "tokenization.hieratok", "files": list(FILES)},
+            **{**stated, "weights_sha256": files_hash(self.folder / name for name in FILES)},
         )
 
     def load(self) -> "HieraTokCodec":
@@ -69,7 +71,7 @@ class HieraTok(NetworkTokenizer):
 
     def files_to_ship(self) -> dict[str, bytes]:
         """The model itself: trained here, it is nowhere else."""
-        return {name: (self.folder / name).read_bytes() for name in ("config.json", "model.safetensors")}
+        return {name: (self.folder / name).read_bytes() for name in FILES}
 
 
 class HieraTokCodec(NetworkCodec):
