@@ -46,7 +46,8 @@ from reelmill.ids import unit_of
 
 STAGES = ("probe", "measure", "clips", "models", "dedup", "caption", "select", "tokenize", "pack", "report")
 CHEAP_S = 0.01  # a row that costs less is arithmetic on stored numbers
-SMALL_ROUND_S = 5.0  # a round of pure Python that is estimated to be shorter needs no actors
+SMALL_ROUND_S = 5.0  # a cheap round that is estimated to be shorter needs no actors
+PROBE_S, PROBE_S3_S = 0.1, 0.3  # of one file
 MAX_ROWS_PER_PLAN = 20_000  # rows of work the driver holds at once
 
 
@@ -213,8 +214,9 @@ class Mill(DataSet):
                 units=sorted(self.listing),
                 rows=self.listing.__getitem__,
                 input_hash=lambda unit: table_hash(self.listing[unit]),
-                seconds=lambda row: 0.3,
+                seconds=lambda row: PROBE_S3_S if row["uri"].startswith("s3://") else PROBE_S,
                 expected=self._listed,
+                runs_here=True,
             )
         )
 

@@ -31,7 +31,7 @@ from reelmill.ids import fingerprint
 from reelmill.tokens import shard_columns
 
 SPARE_CPUS = 2  # Ray Data's own tasks need free slots, or a job whose actors hold every CPU hangs
-MIN_WORK_S = 20.0  # a worker pays for its start (imports, weights) from about this much work on
+MIN_WORK_S = 8.0  # a worker pays for its start (4 s of imports, and weights) from about this much work on
 
 
 @dataclass(frozen=True)

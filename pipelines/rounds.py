@@ -19,6 +19,7 @@ from operators.contract import RUN_LOG, Operator, RowError
 from pipelines.ledger import Expected, Ledger, join_hashes, row_ids, to_do
 from reelmill.column import Column, arrow_schema
 
+SMALL_UNIT_BLOCKS, MIN_BLOCK_S = 8, 2.0  # a small unit gives this many blocks, so that several workers have some
 UNIT = "unit"  # the column of a block that says which unit each row belongs to
 
 FAILURE = pa.struct([("id", pa.string()), ("kind", pa.string()), ("error", pa.string())])
@@ -178,7 +179,7 @@ class Round:
         seconds: estimated seconds of one input row on one CPU; sizes the blocks and the pool.
         stale: ids of a unit whose committed row no longer counts.
         is_compacted: whether a finished unit becomes one file (tokens are packed instead).
-        runs_here: cheap and free of native decoders: small rounds need no actors.
+        runs_here: cheap and free of native decoders, or with them in a child: small rounds need no actors.
     """
 
     job: StageJob
@@ -219,7 +220,8 @@ class Budget:
     """How work is cut and retried.
 
     Args:
-        block_s: estimated seconds of work in a block; a block is what is scheduled, committed and lost together.
+        block_s: at most so many estimated seconds of work in a block, and an eighth of its unit's; a block is what is
+            scheduled, committed and lost together.
         block_rows: fixed rows per block instead; for tests of layouts.
         max_attempts: runs that may try a row again whose error may go away.
         redo_errors: try every failed row again, final ones too.
@@ -258,8 +260,9 @@ def unit_blocks(round_: Round, unit: int, budget: Budget, attempts: dict[str, in
 def _groups(order: list[int], seconds: list[float], budget: Budget) -> Iterator[list[int]]:
     group: list[int] = []
     load = 0.0
+    block_s = min(budget.block_s, max(MIN_BLOCK_S, sum(seconds) / SMALL_UNIT_BLOCKS))
     for i in order:
-        is_full = len(group) >= budget.block_rows if budget.block_rows else load + seconds[i] > budget.block_s
+        is_full = len(group) >= budget.block_rows if budget.block_rows else load + seconds[i] > block_s
         if group and is_full:
             yield group
             group, load = [], 0.0

@@ -242,7 +242,7 @@ def _plan(job: StageJob, blocks: list[pa.Table], num_workers: int) -> Iterator[t
     named = type(job.name, (_Numbered,), {})  # Ray's logs then speak of the stage
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # max_restarts has no named argument in Ray 2.60; its old form warns
-        plan = ray.data.from_arrow(numbered).map_batches(
+        plan = ray.data.from_blocks(numbered).map_batches(
             named,
             fn_constructor_args=(job,),
             batch_size=None,

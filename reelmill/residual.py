@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+BAND = 512  # patches made at a time: their values stay in the cache
 EXACT = float(1 << 24)  # float32 holds every integer up to here
 PATCH_T, PATCH_H, PATCH_W = 4, 8, 8
 PATCH_VALUES = PATCH_T * PATCH_H * PATCH_W * 3
@@ -161,7 +162,7 @@ class ResidualDecoder:
         """Four frames uint8 [4, 8 H, 8 W, 3] of one latent frame. The head frame is the first of them."""
         h, w, c = latent_HWC.shape
         out_THWC = np.empty((PATCH_T, h * PATCH_H, w * PATCH_W, 3), np.uint8)
-        step = max(1, 4096 // w)
+        step = max(1, BAND // w)
         for top in range(0, h, step):
             band = latent_HWC[top : top + step]
             values = band.reshape(-1, c) @ self._inverse_CP

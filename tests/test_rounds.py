@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rounds: accounting of rows, blocks, and the same rows with and without Ray."""
 
+import dataclasses
+
 import pyarrow as pa
 import pytest
 
@@ -74,8 +76,15 @@ def test_blocks_follow_from_the_work_list_not_from_what_is_done(tmp_path):
 
 def test_blocks_by_seconds(tmp_path):
     round_ = make_round(tmp_path, Double(), num_units=1)
-    sizes = [block.num_rows for block in blocks_of(round_, Budget(block_s=6.0))]
-    assert sizes == [6, 6, 6, 2]
+    sizes = [block.num_rows for block in blocks_of(round_, Budget(block_s=2.0))]
+    assert sizes == [2] * 10
+
+
+def test_a_small_unit_gives_several_workers_something_to_do(tmp_path):
+    round_ = make_round(tmp_path, Double(), num_units=1)
+    assert [block.num_rows for block in blocks_of(round_, Budget())] == [2] * 10
+    slow = dataclasses.replace(round_, seconds=lambda row: 12.0)
+    assert [block.num_rows for block in blocks_of(slow, Budget())] == [2] * 10, "30 s at most"
 
 
 def test_changed_input_makes_a_unit_pending_again(tmp_path):

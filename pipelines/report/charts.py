@@ -39,7 +39,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Round values within [low, high], about `count` of them."""
     span = max(high - low, 1e-9)
     step = 10 ** math.floor(math.log10(span / count))
-    step *= min((m for m in (1, 2, 5, 10) if span / (step * m) <= count), default=10)
+    step *= min((m for m in (1, 2, 5, 10) if span / (step * m) <= count + 0.5), default=10)
     return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 

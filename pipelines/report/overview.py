@@ -88,7 +88,7 @@ def funnel(manifest: dict[str, Any], census: Census) -> Section:
                 _step(f"past the {gate} rules", alive, clip_top, _lost(_rules_at(census, gate, soft), "reject"))
             )
     kept = census.tiers["train"] + census.tiers["condition_only"]
-    splits = {f"{name}: {n}": 0 for name, n in sorted(census.splits.items())}
+    splits = [f"split {name}: {n}" for name, n in sorted(census.splits.items())]
     clip_rows.append(_step("kept", kept, clip_top, "".join(chip(text) for text in splits) + _tier_chip(census)))
     if manifest["tables"].get("captions"):
         clip_rows.append(
