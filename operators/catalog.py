@@ -41,7 +41,9 @@ OPERATORS: dict[str, str] = {
     "pii": "operators.pii:Pii",
     "technical": "operators.technical:Technical",
     "text": "operators.text:Text",
+    "text_features": "operators.text_features:TextFeatures",
     "topics": "operators.topics:Topics",
+    "video_clip_score": "operators.video_clip_score:VideoClipScore",
 }
 
 

@@ -38,6 +38,11 @@ def _files_of(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_file() and path.suffix in HASHED_SUFFIXES]
 
 
+def checkpoint_hash(folder: Path) -> str:
+    """sha256 over the files of a checkpoint of transformers."""
+    return files_hash(_files_of(folder))
+
+
 def open_clip_tower(model: str, weights: str | None, device: str) -> ImageTower:
     """The image tower of an open_clip model.
 
@@ -161,7 +166,7 @@ def transformers_tower(model: str, revision: str | None, device: str) -> ImageTo
         with torch.inference_mode():
             return getattr(network(pixel_values=pixels_NCHW.to(device)), output).float().cpu()
 
-    return ImageTower(files_hash(_files_of(folder)), _longest(processor.size), preprocess, encode)
+    return ImageTower(checkpoint_hash(folder), _longest(processor.size), preprocess, encode)
 
 
 def _longest(size: Any) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from operators.image_towers import checkpoint_folder, open_clip_files, open_clip_here
+from operators.image_towers import checkpoint_folder, checkpoint_hash, open_clip_files, open_clip_here
+from operators.weights import files_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +17,16 @@ class TextTower:
 
     Args:
         scale: what a cosine is multiplied by before a softmax, as the model was trained.
+        weights_hash: as of the image tower of the same checkpoint.
+        max_tokens: the model's context length.
+        count: tokens of a text, special ones among them, however many.
         encode: texts -> float32 [N, D], rows of length 1. Texts are cut at the model's context length.
     """
 
     scale: float
+    weights_hash: str
+    max_tokens: int
+    count: Callable[[str], int]
     encode: Callable[[Sequence[str]], np.ndarray]
 
 
@@ -29,17 +36,24 @@ def open_clip_texts(model: str, weights: str | None) -> TextTower:
     import torch
 
     model, weights = open_clip_here(model, weights)
-    open_clip_files(model, weights)
+    weights_hash = files_hash(open_clip_files(model, weights))
     loaded: Any = open_clip.create_model_from_pretrained(
         model, pretrained=weights, precision="fp32", weights_only=True, return_transform=False
     )
-    network, tokenizer = loaded.eval(), open_clip.get_tokenizer(model)
+    network = loaded.eval()
+    tokenizer: Any = open_clip.get_tokenizer(model)
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         with torch.inference_mode():
             return network.encode_text(tokenizer(list(texts)), normalize=True).float().numpy()
 
-    return TextTower(network.logit_scale.exp().item(), encode)
+    def count(text: str) -> int:
+        if hasattr(tokenizer, "encode"):  # open_clip's own, which counts no special tokens
+            return len(tokenizer.encode(text)) + 2
+        return len(tokenizer.tokenizer(text).input_ids)
+
+    scale = network.logit_scale.exp().item()
+    return TextTower(scale, weights_hash, network.context_length, count, encode)
 
 
 def transformers_texts(model: str, revision: str | None) -> TextTower:
@@ -67,4 +81,7 @@ def transformers_texts(model: str, revision: str | None) -> TextTower:
         vectors = getattr(features, "pooler_output", features)
         return torch.nn.functional.normalize(vectors.float(), dim=-1).numpy()
 
-    return TextTower(network.logit_scale.exp().item(), encode)
+    def count(text: str) -> int:
+        return len(tokenizer(text).input_ids)
+
+    return TextTower(network.logit_scale.exp().item(), checkpoint_hash(folder), length, count, encode)

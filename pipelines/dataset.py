@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from pipelines import unit_tasks
 from pipelines.ledger import Ledger
-from pipelines.plan import Plan
+from pipelines.plan import Plan, after_captions_rel, is_by_rendering
 from pipelines.rounds import files_hash
+from reelmill.captions import rendering_rows
 from reelmill.storage import Store
-from reelmill.tables import STATE
+from reelmill.tables import RENDERING, STATE
 
 STATE_NAMES = tuple(column.name for column in STATE)
 
@@ -79,6 +80,38 @@ class DataSet:
     def caption_twins(self) -> Ledger:
         return self._ledger(f"caption-twins-{self.plan.fps['caption_checks']}", ("clip_id",), "caption_checks")
 
+    @cached_property
+    def after_captions(self) -> dict[str, Ledger]:
+        """The table of each operator that reads captions, in the order of the recipe."""
+        found = {}
+        for name, operator in self.plan.after_captions_by_name.items():
+            fp = self.plan.fps[f"after_captions/{name}"]
+            key = ("clip_id", RENDERING.name) if is_by_rendering(operator) else ("clip_id",)
+            found[name] = Ledger(self.store, f"{after_captions_rel(name, operator)}-{fp}", key, fp)
+        return found
+
+    def captioned_rows(self, name: str, unit: int) -> pa.Table:
+        """Input of an operator that reads captions: kept clips that have a caption, or the renderings of it."""
+        captions = self.captions.read(unit)
+        captions = captions.filter(
+            pa.array([status != "failed" for status in captions["status"].to_pylist()], pa.bool_())
+        )
+        operator: Any = self.plan.after_captions_by_name[name]
+        if is_by_rendering(operator):
+            return rendering_rows(captions, operator.renderings, with_empty=unit == self.units_of(self.captions)[0])
+        rows = self.kept_rows("dedup", unit)
+        place = {clip_id: row for row, clip_id in enumerate(rows["clip_id"].to_pylist())}
+        captions = captions.filter(pa.array([clip in place for clip in captions["clip_id"].to_pylist()], pa.bool_()))
+        rows = rows.take(pa.array([place[clip] for clip in captions["clip_id"].to_pylist()], pa.int64()))
+        for column in captions.column_names:
+            if column not in (*rows.column_names, *STATE_NAMES):
+                rows = rows.append_column(captions.schema.field(column), captions[column])
+        return rows
+
+    def captioned_hash(self, unit: int) -> str:
+        """Input hash of the same."""
+        return files_hash(self.kept_hash("dedup", unit), self.captions.content(unit), *self.models_content(unit))
+
     def tokens(self, spec_id: str) -> Ledger:
         return Ledger(self.store, f"tokens/{spec_id}", ("clip_id",), spec_id)
 
@@ -90,6 +123,8 @@ class DataSet:
     def select_task(self, gate: str) -> unit_tasks.SelectUnit:
         duplicates = self.duplicates if self.plan.dedup else None
         captions = (self.captions, self.caption_checks, self.caption_twins) if self.plan.caption else ()
+        by_name = self.plan.after_captions_by_name
+        captions += tuple(t for name, t in self.after_captions.items() if not is_by_rendering(by_name[name]))
         return unit_tasks.SelectUnit(
             self.sources,
             self.series,

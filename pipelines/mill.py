@@ -29,7 +29,7 @@ from pipelines.manifest import (
     save_manifest,
 )
 from pipelines.model_weights import CAPTION
-from pipelines.plan import MIN_WORK_S, Plan, pool_size
+from pipelines.plan import MIN_WORK_S, Plan, after_captions_columns, is_by_rendering, pool_size
 from pipelines.rounds import (
     Budget,
     Round,
@@ -44,7 +44,19 @@ from pipelines.rounds import (
 from reelmill import tables
 from reelmill.ids import unit_of
 
-STAGES = ("probe", "measure", "clips", "models", "dedup", "caption", "select", "tokenize", "pack", "report")
+STAGES = (
+    "probe",
+    "measure",
+    "clips",
+    "models",
+    "dedup",
+    "caption",
+    "after_captions",
+    "select",
+    "tokenize",
+    "pack",
+    "report",
+)
 CHEAP_S = 0.01  # a row that costs less is arithmetic on stored numbers
 SMALL_ROUND_S = 5.0  # a cheap round that is estimated to be shorter needs no actors
 PROBE_S, PROBE_S3_S = 0.1, 0.3  # of one file
@@ -133,6 +145,7 @@ class Mill(DataSet):
             "models": self._models,
             "dedup": self._dedup,
             "caption": self._caption,
+            "after_captions": self._after_captions,
             "select": self._select,
             "tokenize": self._tokenize,
             "pack": self._pack,
@@ -145,7 +158,7 @@ class Mill(DataSet):
 
     def exit_code(self) -> int:
         """1 if rows stand that failed by our own bugs, whichever run made them, else 0."""
-        ledgers = [self.sources, self.series, *self.model_scores.values(), self.captions]
+        ledgers = [self.sources, self.series, *self.model_scores.values(), self.captions, *self.after_captions.values()]
         ledgers += [self.tokens(operator.spec.spec_id) for operator in self.plan.tokenizers]
         return int(any(self._has_internal(ledger, unit) for ledger in ledgers for unit in self.units_of(ledger)))
 
@@ -194,7 +207,9 @@ class Mill(DataSet):
             "sources": self.sources.rel,
             "series": self.series.rel,
             "clips": self.clips.rel,
-            "scores": {"measure": self.scores.rel, **{name: t.rel for name, t in self.model_scores.items()}},
+            "scores": {"measure": self.scores.rel, **{name: t.rel for name, t in self.model_scores.items()}}
+            | {name: t.rel for name, t in self.after_captions.items() if t.rel.startswith("scores/")},
+            "text": [t.rel for t in self.after_captions.values() if t.rel.startswith("text/")],
             "duplicates": self.duplicates.rel if plan.dedup else None,
             "selection": self.selection.rel,
             "captions": self.captions.rel if plan.caption else None,
@@ -285,6 +300,32 @@ class Mill(DataSet):
                 runs_here=self.plan.caption_is_cheap,
             )
         )
+
+    def _after_captions(self) -> None:
+        for name, operator in self.plan.after_captions_by_name.items():
+            if name in self.options.absent_models:
+                continue
+            ledger = self.after_captions[name]
+            job = StageJob(name, operator, after_captions_columns(operator), ledger, self.options.strict)
+            self._round(
+                Round(
+                    job=job,
+                    units=[unit for unit in self.units_of(self.captions) if self.captions.stamp(unit) is not None],
+                    rows=partial(self.captioned_rows, name),
+                    input_hash=self.captioned_hash,
+                    seconds=lambda row, operator=operator: operator.seconds_per_row,
+                )
+            )
+            self._tell_truncated(name, operator, ledger)
+
+    def _tell_truncated(self, name: str, operator: Any, ledger: Ledger) -> None:
+        """Captions that an encoder cut are told of whenever there are any, and counted in the manifest."""
+        if is_by_rendering(operator):
+            tables_ = (ledger.read(unit, ["rendering", "is_truncated"]) for unit in self.units_of(ledger))
+            lines = list(operator.told(tables_))
+            self.manifest.setdefault("truncated", {})[name] = lines
+            for line in lines:
+                self.progress.say(f"{name}: {line}")
 
     def _check_captions(self) -> None:
         """Part of `select`: a changed check is decided by at once, and costs no caption."""

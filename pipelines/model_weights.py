@@ -39,7 +39,8 @@ def absent_models(plan: "Plan") -> dict[str, str]:
 
 
 def _with_captions(plan: "Plan") -> dict[str, Operator]:
-    return plan.models_by_name | ({} if plan.caption is None else {CAPTION: plan.caption})
+    captions: dict[str, Operator] = {} if plan.caption is None else {CAPTION: plan.caption}
+    return plan.models_by_name | captions | plan.after_captions_by_name
 
 
 def absence_report(plan: "Plan", absent: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ captions). Fields that an operator lists in `neutral` (threads, time limits) cha
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cached_property
@@ -23,7 +23,16 @@ from operators.cut import CutConfig, SplitConfig
 from pipelines import dedup
 from pipelines.dedup import Dedup
 from pipelines.plan_check import PlanError
-from pipelines.recipe import Pack, Recipe, build_caption, build_measure, build_meters, build_models, build_tokenizers
+from pipelines.recipe import (
+    Pack,
+    Recipe,
+    build_after_captions,
+    build_caption,
+    build_measure,
+    build_meters,
+    build_models,
+    build_tokenizers,
+)
 from pipelines.rules import SELECT_VERSION, Rule
 from reelmill import tables
 from reelmill.column import Column
@@ -47,6 +56,7 @@ class Plan:
     dedup: Dedup | None
     rules: tuple[Rule, ...]
     caption: Any | None  # captioning.operator.Caption
+    after_captions: tuple[Operator, ...]
     tokenizers: tuple[Any, ...]  # tokenization.operator.Tokenize
     pack: Pack
 
@@ -58,16 +68,17 @@ class Plan:
     def operators(self) -> tuple[Operator, ...]:
         """All operators in the order in which rows meet them."""
         captions = () if self.caption is None else (self.caption,)
-        return (self.probe, self.measure, *self.models, *captions, *self.tokenizers)
+        return (self.probe, self.measure, *self.models, *captions, *self.after_captions, *self.tokenizers)
 
     @cached_property
     def models_by_name(self) -> dict[str, Operator]:
         """Each model by the name of its table: the operator's, numbered from its second use on."""
-        found: dict[str, Operator] = {}
-        for operator in self.models:
-            count = sum(other.name == operator.name for other in found.values())
-            found[f"{operator.name}-{count + 1}" if count else operator.name] = operator
-        return found
+        return _by_name(self.models)
+
+    @cached_property
+    def after_captions_by_name(self) -> dict[str, Operator]:
+        """The same of the operators that read captions."""
+        return _by_name(self.after_captions)
 
     @cached_property
     def model_fps(self) -> dict[str, str]:
@@ -122,6 +133,11 @@ class Plan:
             looked_up = [found["models"]] if self.caption.budget.triggers else []  # a trigger may be a model's column
             add("captions", self.caption.captioner_id, found["scores"], *looked_up)
             add("caption_checks", checks.VERSION, found["captions"], found["scores"], found["models"])
+        after = {n: [identity(o), found["captions"], found["models"]] for n, o in self.after_captions_by_name.items()}
+        found |= {f"after_captions/{name}": fingerprint("after_captions", parts) for name, parts in after.items()}
+        of_captions = [
+            found[stage] for stage in found if stage.startswith(("captions", "caption_checks", "after_capt"))
+        ]
         gates = {rule.gate for rule in self.rules}
         add("header_rules", SELECT_VERSION, *(_of_rule(rule) for rule in self.rules if rule.gate == "header"))
         add(
@@ -132,7 +148,7 @@ class Plan:
             self.split,
             found["models"] if "models" in gates else None,
             found["dedup"],  # the split follows it, rules or none
-            [found["captions"], found["caption_checks"]] if "captions" in gates else None,
+            of_captions if "captions" in gates else None,
         )
         found["tokens"] = ",".join(operator.spec.spec_id for operator in self.tokenizers)
         return found
@@ -156,6 +172,7 @@ def build_plan(recipe: Recipe) -> Plan:
         dedup=recipe.dedup,
         rules=recipe.rules,
         caption=build_caption(recipe),
+        after_captions=build_after_captions(recipe),
         tokenizers=build_tokenizers(recipe),
         pack=recipe.pack,
     )
@@ -182,9 +199,35 @@ def all_columns(plan: Plan) -> list[tuple[str, Column]]:
     if plan.caption is not None:
         shown["captions"] = tables.CAPTIONS
         shown["caption-checks"], shown["caption-twins"] = checks.CAPTION_CHECKS, checks.CAPTION_TWINS
+    for name, operator in plan.after_captions_by_name.items():
+        shown[after_captions_rel(name, operator)] = after_captions_columns(operator)
     for operator in plan.tokenizers:
         shown[f"shards/{operator.spec.spec_id}"] = shard_columns(operator.spec)
     return [(table, column) for table, columns in shown.items() for column in columns]
+
+
+def is_by_rendering(operator: Operator) -> bool:
+    """Whether it works on renderings (reelmill.captions) and not on clips."""
+    return tables.RENDERING in operator.reads
+
+
+def after_captions_rel(name: str, operator: Operator) -> str:
+    """Where its table lies, but for the fingerprint."""
+    return f"{'text' if is_by_rendering(operator) else 'scores'}/{name}"
+
+
+def after_captions_columns(operator: Operator) -> tuple[Column, ...]:
+    """Columns of its table, keys included."""
+    keys = (tables.CLIP_ID, tables.SOURCE_ID, *(tables.RENDERINGS if is_by_rendering(operator) else ()))
+    return _distinct(*keys, *operator.writes, *tables.STATE)
+
+
+def _by_name(operators: Sequence[Operator]) -> dict[str, Operator]:
+    found: dict[str, Operator] = {}
+    for operator in operators:
+        count = sum(other.name == operator.name for other in found.values())
+        found[f"{operator.name}-{count + 1}" if count else operator.name] = operator
+    return found
 
 
 def identity(value: Any) -> Any:

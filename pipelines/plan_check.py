@@ -52,10 +52,24 @@ def check_plan(plan: "Plan") -> None:
     if plan.caption is not None:
         for index, trigger in enumerate(plan.caption.budget.triggers):
             _check_number(trigger.column, clips, f"captions.budget.triggers[{index}]")
+    _check_after_captions(plan, clips)
     for operator in plan.tokenizers:
         _check_writes([*tables.SHARD_KEYS, *_new(operator, tables.SHARD_KEYS)], f"shards of {operator.name}")
     for index, rule in enumerate(plan.rules):
         _check_rule(rule, index, columns_by_gate(plan))
+
+
+def _check_after_captions(plan: "Plan", clips: Columns) -> None:
+    known = types_of(tables.CAPTIONS) | clips
+    written = [Column(name, dtype, "-") for name, dtype in (clips | types_of(caption_columns())).items()]
+    for operator in plan.after_captions:
+        is_by_rendering = tables.RENDERING in operator.reads
+        _check_reads(
+            operator, known | types_of(tables.RENDERINGS if is_by_rendering else ()), "what is known of a caption"
+        )
+        if not is_by_rendering:
+            written += _results(operator)
+            _check_writes(written, "scores")
 
 
 def _check_dedup(keep: Iterable[str], known: Columns) -> None:
@@ -78,6 +92,8 @@ def columns_by_gate(plan: "Plan") -> dict[str, Columns]:
     models = measure | types_of(column for operator in plan.models for column in _results(operator))
     dedup = models | (types_of(DUPLICATES) if plan.dedup is not None else {})
     captions = dedup | (types_of(caption_columns()) if plan.caption is not None else {})
+    scored = [operator for operator in plan.after_captions if tables.RENDERING not in operator.reads]
+    captions |= types_of(column for operator in scored for column in _results(operator))
     found = {"header": header, "measure": measure, "models": models, "dedup": dedup, "captions": captions}
     return {gate: _without_state(columns) for gate, columns in found.items()}
 

@@ -2,8 +2,9 @@
 """What a recipe is: every key, its type and its default. The text is YAML; unknown keys are errors.
 
 The sections are the rounds of a run: `sources`, `measure`, `clips`, `models`, `dedup`, `rules` (with `split`),
-`captions`, `tokens`, `pack`. A list item that names a meter or operator (`{meter: exposure, rate_hz: 2}`) carries that
-class's own fields; they are owned and documented there. A bare name (`exposure`) leaves them at their defaults.
+`captions`, `after_captions`, `tokens`, `pack`. A list item that names a meter or operator (`{meter: exposure,
+rate_hz: 2}`) carries that class's own fields; they are owned and documented there. A bare name (`exposure`) leaves them
+at their defaults.
 """
 
 import json
@@ -99,6 +100,7 @@ class Recipe(Section):
     rules: tuple[Rule, ...] = ()
     split: SplitConfig = SplitConfig()
     captions: dict[str, Any] | None = Field(default_factory=dict)
+    after_captions: tuple[OperatorItem, ...] = ()
     tokens: tuple[dict[str, Any], ...] = ()
     pack: Pack = Pack()
 
@@ -150,6 +152,7 @@ def parse_recipe(data: dict[str, Any], file: str = "recipe") -> Recipe:
         raise RecipeError(describe(error, Recipe, "", file)) from error
     build_meters(recipe, file)
     build_models(recipe, file)
+    build_after_captions(recipe, file)
     build_caption(recipe, file)
     build_tokenizers(recipe, file)
     return recipe
@@ -160,7 +163,7 @@ def _spelled_out(data: dict[str, Any]) -> dict[str, Any]:
     measure = data.get("measure")
     if isinstance(measure, dict) and "meters" in measure:
         data = data | {"measure": measure | {"meters": _items(measure["meters"], "meter")}}
-    return data | {"models": _items(data["models"], "op")} if "models" in data else data
+    return data | {key: _items(data[key], "op") for key in ("models", "after_captions") if key in data}
 
 
 def _items(listed: Any, key: str) -> Any:
@@ -194,11 +197,22 @@ def build_measure(recipe: Recipe, meters: tuple[Meter, ...]) -> Operator:
 
 def build_models(recipe: Recipe, file: str = "recipe") -> tuple[Operator, ...]:
     """The recipe's model operators, in order. Raises RecipeError like `build_meters`."""
-    models = []
-    for i, item in enumerate(recipe.models):
-        place = f"models[{i}]"
-        models.append(build(_look_up(operator_class, item.op, place, file), item.options, place, file=file))
-    return tuple(models)
+    return _build_operators(recipe.models, "models", file)
+
+
+def build_after_captions(recipe: Recipe, file: str = "recipe") -> tuple[Operator, ...]:
+    """The operators that read captions, in order. Raises RecipeError like `build_meters`, or without captions."""
+    if recipe.after_captions and recipe.captions is None:
+        raise RecipeError(f"{file}: after_captions: there are no captions to work on, captions is null")
+    return _build_operators(recipe.after_captions, "after_captions", file)
+
+
+def _build_operators(items: Iterable[OperatorItem], section: str, file: str) -> tuple[Operator, ...]:
+    operators = []
+    for i, item in enumerate(items):
+        place = f"{section}[{i}]"
+        operators.append(build(_look_up(operator_class, item.op, place, file), item.options, place, file=file))
+    return tuple(operators)
 
 
 def build_caption(recipe: Recipe, file: str = "recipe") -> Operator | None:

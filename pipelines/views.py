@@ -130,8 +130,9 @@ def _joined_tables(store: Store, tables: dict[str, Any]) -> dict[str, list[dict[
         "scores": [scores[key] for key in sorted(scores)],
         "captions": tables["captions"] if isinstance(tables.get("captions"), list) else [tables.get("captions")],
     }
-    if tables.get("caption_checks"):
-        rels["caption_checks"] = tables["caption_checks"]
+    for kind in ("caption_checks", "text"):
+        if tables.get(kind):
+            rels[kind] = tables[kind]
     if tables.get("duplicates"):
         rels["duplicates"] = [tables["duplicates"]]
     joined = {kind: [_table_entry(store, rel) for rel in names if rel] for kind, names in rels.items()}

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from reelmill.column import arrow_schema
+from reelmill.ids import draw_of
 from reelmill.mirror import mirrored
-from reelmill.tables import CAPTION_TEXTS
+from reelmill.tables import CAPTION_TEXTS, CLIP_ID, RENDERING, RENDERINGS, SOURCE_ID
 from reelmill.views import View
 
 ABOUT = ("clip_id", "span_start_pts", "span_end_pts", "caption_grounding", "status", "captioner_id")
@@ -49,7 +51,57 @@ class Captions:
         extra = [name for name in CAPTION_TEXTS if name not in self.main and texts[name]]
         names = [main[rng.integers(len(main))]] if main else []
         names += [extra[i] for i in rng.permutation(len(extra))[: self.num_extra]]
-        return " ".join(texts[name] for name in names) or None, tuple(names)
+        return join(texts, names) or None, tuple(names)
+
+
+EMPTY = "empty"
+"""Name of the rendering that guidance needs: no caption at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renderings:
+    """Which captions of a clip are built once and for all, so that their features can be stored.
+
+    One for each of `main`, with `num_extra` of the other texts, drawn from clip and seed: what `Captions` with the
+    same `main` and `num_extra` may draw.
+
+    Source: as `Captions`.
+    """
+
+    main: tuple[str, ...] = MAIN_TEXTS
+    num_extra: int = 1
+    seed: int = 0
+
+    def of(self, clip_id: str, texts: dict[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
+        """(name, texts that it is made of) of each rendering; a clip without a text lacks the rendering on it."""
+        return [(name, self._fields(clip_id, name, texts)) for name in self.main if texts[name]]
+
+    def _fields(self, clip_id: str, name: str, texts: dict[str, Any]) -> tuple[str, ...]:
+        others = [other for other in CAPTION_TEXTS if other not in self.main and texts[other]]
+        order = sorted(others, key=lambda other: draw_of("rendering", self.seed, f"{clip_id}/{name}/{other}"))
+        return (name, *order[: self.num_extra])
+
+    def rows(self, captions: pa.Table) -> list[dict[str, Any]]:
+        """Rows of tables.RENDERINGS for rows of tables.CAPTIONS."""
+        found = []
+        for row in captions.to_pylist():
+            for name, names in self.of(row["clip_id"], row):
+                keys = {"clip_id": row["clip_id"], "source_id": row["source_id"], RENDERING.name: name}
+                found.append({**keys, "rendered_fields": list(names), "rendered_text": join(row, names)})
+        return found
+
+
+def join(texts: dict[str, Any], names: Sequence[str]) -> str:
+    """The caption that is made of the texts `names`."""
+    return " ".join(texts[name] for name in names)
+
+
+def rendering_rows(captions: pa.Table, renderings: Renderings, with_empty: bool) -> pa.Table:
+    """Rows of clip_id, source_id and tables.RENDERINGS; `with_empty`: and one of the empty caption."""
+    rows = renderings.rows(captions)
+    if with_empty:
+        rows.append({"clip_id": "", "source_id": "", RENDERING.name: EMPTY, "rendered_fields": [], "rendered_text": ""})
+    return pa.Table.from_pylist(rows, schema=arrow_schema((CLIP_ID, SOURCE_ID, *RENDERINGS)))
 
 
 class UnitCaptions:

@@ -245,6 +245,14 @@ CAPTIONS = (
     *STATE,
 )
 
+RENDERING = Column("rendering", s, "name of the text that the rendering is built on, as in CAPTION_TEXTS; or `empty`")
+RENDERINGS = (
+    RENDERING,
+    Column("rendered_fields", pa.list_(s), "the texts that it is made of, in order; empty for the empty caption"),
+    Column("rendered_text", s, "those texts, joined by blanks"),
+)
+"""Keys of a table of text features: a row per (clip, rendering). The empty caption is one row with an empty clip id."""
+
 SHARD_KEYS = (
     CLIP_ID,
     SOURCE_ID,
