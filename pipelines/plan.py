@@ -135,9 +135,7 @@ class Plan:
             add("caption_checks", checks.VERSION, found["captions"], found["scores"], found["models"])
         after = {n: [identity(o), found["captions"], found["models"]] for n, o in self.after_captions_by_name.items()}
         found |= {f"after_captions/{name}": fingerprint("after_captions", parts) for name, parts in after.items()}
-        of_captions = [
-            found[stage] for stage in found if stage.startswith(("captions", "caption_checks", "after_capt"))
-        ]
+        of_captions = [fp for stage, fp in found.items() if stage.startswith(("caption", "after_captions"))]
         gates = {rule.gate for rule in self.rules}
         add("header_rules", SELECT_VERSION, *(_of_rule(rule) for rule in self.rules if rule.gate == "header"))
         add(

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reelmill.tables import CAPTION_TEXTS
+from reelmill.tables import CAPTION_LABELS, CAPTION_TEXTS
 from reelmill.tokens import TokenizerSpec, shard_schema, unpack
 from reelmill.views import View, rows_of
 
@@ -30,7 +30,8 @@ META = (
 """UltraVideo's released columns that are facts."""
 MODEL_SCORES = ("vtss_score", "motion_score", "video_clip_score")
 """Its released scores: Koala-36M's VTSS, mean RAFT flow, VideoCLIP-XL-v2 of clip and summary. Null where the data set
-has no column of that name: our other measures of motion have other scales and keep their own names."""
+has no column of that name: our other measures of motion have other scales and keep their own names. Our
+`video_clip_score` is that of the model that `video_clip_model` names."""
 
 
 def info_lines(view: View) -> list[str]:
@@ -67,7 +68,8 @@ def verify_view(view: View) -> list[str]:
 
 
 def export_rows(view: View, out: Path) -> int:
-    """Writes one row per kept clip: UltraVideo's 24 columns, then tier, split, all other scores; returns the count."""
+    """Writes one row per kept clip: UltraVideo's 24 columns, the labels of the caption, then tier, split, all other
+    scores and the checks of the caption; returns the count."""
     tables = [_export_unit(view, unit) for unit in view.units("clips")]
     table = pa.concat_tables(tables, promote_options="permissive")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +131,7 @@ def _export_unit(view: View, unit: int) -> pa.Table:
         columns[name] = table.column(name) if name in scores else pa.nulls(table.num_rows, pa.float64())
     texts = _texts(view, unit)
     rows = rows_of(table.column("clip_id"), texts.column("clip_id"))
-    for name in CAPTION_TEXTS:
+    for name in texts.column_names[1:]:
         columns[name] = texts.column(name).take(rows)
     ours = (name for name in ("tier", "split", "source_id", *scores) if name not in MODEL_SCORES)
     return pa.table(columns | {name: table.column(name) for name in ours})
@@ -157,8 +159,9 @@ def _meta(table: pa.Table) -> dict[str, Any]:
 
 
 def _texts(view: View, unit: int) -> pa.Table:
-    """Texts of each clip's first span by the view's first captioner."""
-    schema = pa.schema([("clip_id", pa.string()), *((name, pa.string()) for name in CAPTION_TEXTS)])
+    """Texts and labels of each clip's first span by the view's first captioner."""
+    labels = [(column.name, column.dtype) for column in CAPTION_LABELS]
+    schema = pa.schema([("clip_id", pa.string()), *((name, pa.string()) for name in CAPTION_TEXTS), *labels])
     paths = view.unit_files("captions", unit)
     if not paths:
         return schema.empty_table()
@@ -166,10 +169,10 @@ def _texts(view: View, unit: int) -> pa.Table:
 
 
 def _score_names(view: View, unit: int) -> list[str]:
-    """Scalar columns of the score tables."""
+    """Scalar columns of the score tables and of the captions' checks."""
     names = []
-    for path in view.unit_files("scores", unit):
+    for path in (*view.unit_files("scores", unit), *view.unit_files("caption_checks", unit)):
         with view.store.open_parquet(path) as file:
             names += [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
-    keys = {"clip_id", "source_id", "error_kind", "error"}
+    keys = {"clip_id", "source_id", "error_kind", "error", "caption_sketch"}
     return [name for name in dict.fromkeys(names) if name not in keys]

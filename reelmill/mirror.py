@@ -51,12 +51,21 @@ def mirrored(text: str) -> str | None:
 
 
 def mirrored_value(column: str, value: Any) -> Any:
-    """A joined value for the flipped picture: sideways and turning camera speeds change their sign, pans their name."""
+    """A joined value for the flipped picture: sideways and turning camera speeds change their sign, pans and
+    moves their name."""
     if isinstance(value, int | float) and SIGNED.match(column):
         return -value
     if column == "camera_class" and isinstance(value, str):
-        return {"pan_left": "pan_right", "pan_right": "pan_left"}.get(value, value)
+        return _other_way(value)
+    if column == "camera_movements" and isinstance(value, list):
+        return [_other_way(move) for move in value]
     return value
+
+
+def _other_way(move: str) -> str:
+    """`pan_left` -> `pan_right`, `move_right` -> `move_left`; others stay."""
+    kind, _, way = move.partition("_")
+    return {"left": f"{kind}_right", "right": f"{kind}_left"}.get(way, move)
 
 
 def _swapped(match: re.Match[str]) -> str:

@@ -356,6 +356,8 @@ def test_a_flipped_sample_is_told_so(tmp_path: Path) -> None:
     assert mirrored("The sign reads LEFT.") is None
     assert mirrored_value("camera_pan_median", 0.5) == -0.5
     assert mirrored_value("camera_class", "pan_left") == "pan_right"
+    moves = ["pan_left", "zoom_in", "move_right"]
+    assert mirrored_value("camera_movements", moves) == ["pan_right", "zoom_in", "move_left"]
     assert mirrored_value("camera_pan_spread", 0.5) == 0.5
 
 
@@ -477,6 +479,8 @@ def test_export_has_ultravideos_columns(root: str, tmp_path: Path) -> None:
     row = table.to_pylist()[0]
     assert row["end_frame"] - row["start_frame"] == row["total_frames"] == 10
     assert row["Brief Description"].endswith(row["clip_id"])
+    assert table.schema.names[24:29] == ["shot_scale", "camera_movements", "time_of_day", "setting", "medium"]
+    assert (row["shot_scale"], row["camera_movements"], row["medium"]) == ("wide", ["pan_left", "zoom_in"], None)
 
 
 BLOCKED = (

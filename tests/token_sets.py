@@ -154,6 +154,8 @@ def caption_rows(clips: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     **texts,
                     "caption_grounding": "measured",
                     "evidence": [],
+                    "shot_scale": "wide",
+                    "camera_movements": ["pan_left", "zoom_in"],
                     "status": "ok",
                     "captioner_id": "c0",
                 }
