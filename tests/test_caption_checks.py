@@ -3,10 +3,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
 
 from benchmarks.caption_checks import FILES, Count, measure
 from captioning.checks import table, twins
@@ -16,6 +18,7 @@ from pipelines.manifest import load_manifest
 from pipelines.reselect import reselect
 from reelmill.tables import CAPTION_TEXTS
 from reelmill.views import View
+from tests.test_caption_measured import any_facts, caption, texts_of
 from tests.test_mill import mill, moving_texture, rows
 from tests.videos import write_video
 
@@ -79,6 +82,16 @@ def test_a_long_text_that_loops_at_its_end_is_found() -> None:
     assert table.check_caption({"Detailed Description": words}, {})["caption_is_repetitive"] is False
     loop = f"{words} {'and then it goes on ' * 12}"
     assert table.check_caption({"Detailed Description": loop}, {})["caption_is_repetitive"] is True
+
+
+@settings(max_examples=60, deadline=None)
+@given(any_facts)
+def test_sentences_made_of_measurements_pass(facts: dict[str, Any]) -> None:
+    texts = texts_of(caption(facts))
+    found = table.check_caption({**texts, "caption_grounding": "measured"}, facts)
+    assert not found.get("caption_contradictions")
+    flags = ("caption_is_repetitive", "caption_is_foreign", "summary_adds_facts", "caption_has_boilerplate")
+    assert not any(found.get(flag) for flag in flags)
 
 
 def sketches(*texts: str) -> Iterator[bytes | None]:

@@ -54,7 +54,7 @@ ORIENTATION = Topic(
             wording(
                 rf"square {VIDEO}",
                 r"(?:frame|picture|image|video|format|framing|composition) is (?:a )?(?:perfectly |perfect )?square",
-                r"1\s*:\s*1(?! \w+ (?:draw|tie))",
+                r"1\s*:\s*1(?![.\d])",
                 r"as wide as (?:it is )?(?:tall|high)",
                 but_not=OTHER_FRAMES,
             ),

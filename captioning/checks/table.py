@@ -22,6 +22,8 @@ FACTS = tuple(dict.fromkeys(column for kind in CONTRADICTIONS for column in kind
 b, i32, s = pa.bool_(), pa.int32(), pa.string()
 CLAIM = pa.struct([("topic", s), ("measured", s), ("field", s), ("said", s)])
 _NONE = "null if the clip has no caption"
+_MEASURED = "null without a caption, and for one made of measurements: it speaks of the picture on purpose"
+MODEL_ONLY = ("caption_num_boilerplate", "caption_has_boilerplate", "caption_sketch")
 _ABOUT = {
     "camera": "it says that the camera moves and camera_class is static, or that it does not and camera_class moves",
     "brightness": "it calls the picture dark and exposure_luma_mean is bright, or the other way round",
@@ -45,8 +47,8 @@ CAPTION_CHECKS = (
         f"of the text that repeats itself most: runs of words that stood before, 0-1; {_NONE}",
     ),
     Column("caption_is_repetitive", b, f"that share is at least {REPEATED}; {_NONE}"),
-    Column("caption_num_boilerplate", i32, f"phrases about frames, images, the question or the writer; {_NONE}"),
-    Column("caption_has_boilerplate", b, f"any; {_NONE}"),
+    Column("caption_num_boilerplate", i32, f"phrases about frames, images, the question or the writer; {_MEASURED}"),
+    Column("caption_has_boilerplate", b, f"any; {_MEASURED}"),
     Column("caption_num_foreign", i32, f"sentences in another language than English; {_NONE}"),
     Column("caption_is_foreign", b, f"any; {_NONE}"),
     Column(
@@ -106,17 +108,10 @@ def check_caption(row: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str,
     texts = {name: row.get(name) for name in CAPTION_TEXTS}
     if row.get("status") == "failed" or not any(texts.values()):
         return {}
-    return {
-        **check_prose(texts),
-        **check_summary(texts),
-        **check_facts(texts, row, facts),
-        "caption_sketch": _sketch(row),
-    }
-
-
-def _sketch(row: Mapping[str, Any]) -> bytes | None:
-    """Sentences made of measurements are alike on purpose, so they have none."""
-    return twins.sketch(row["Detailed Description"]) if row.get("caption_grounding") != "measured" else None
+    found = {**check_prose(texts), **check_summary(texts), **check_facts(texts, row, facts)}
+    if row.get("caption_grounding") == "measured":
+        return found | dict.fromkeys(MODEL_ONLY)
+    return {**found, "caption_sketch": twins.sketch(texts["Detailed Description"])}
 
 
 def check_prose(texts: prose.Texts) -> dict[str, Any]:
