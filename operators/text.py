@@ -65,6 +65,7 @@ class Text(Operator):
     """
 
     name: ClassVar[str] = "text"
+    version: ClassVar[int] = 2
     neutral: ClassVar[frozenset[str]] = frozenset({"time_limit_s", "memory_limit_gb"})
     resources: ClassVar[Resources] = Resources(num_cpus=1.0, memory_gb=1.5)
     reads: ClassVar[tuple[Column, ...]] = (

@@ -25,8 +25,10 @@ FIRM, SOFT = 0.9, 0.75  # ours: a blurred picture changes little as it moves, bu
 EDGE_LEVEL = 2.0  # gray levels per pixel: gradients below it are noise or sky and not compared
 EDGE_SHARE = 0.3  # the strongest gradients of a region are compared
 MIN_EDGE_PX = 40
+MIN_RING_SHARE = 0.01  # ours: of a ring that edges must cover, or they are specks and the whole picture says more
 SAME_PLACE, SLACK = 0.5, 0.25  # ours: of two boxes at one place, intersection over union; of the height, how far off
 BLUR_PX = 1.0
+HALO_PX = 6  # ours: the letters' own gradients and ringing reach this far out of their box; they are no surroundings
 COARSE = 4  # the whole picture is compared at a quarter of the size
 
 
@@ -70,20 +72,23 @@ class Look:
 def kinds(looks: Sequence[Look]) -> list[list[str | None]]:
     """Of each line of each look: overlay, scene, static, or null: nothing was read and it is no overlay.
 
-    What is an overlay in one look is one at the same place in the others.
+    What is an overlay in one look is one at the same place in the others. A place that cannot be read counts only if
+    several looks have it, where there are several.
     """
     found = [[_kind(looks, index, line) for line in look.lines] for index, look in enumerate(looks)]
     pairs = [pair for look, its in zip(looks, found, strict=True) for pair in zip(look.lines, its, strict=True)]
     laid_over = [line for line, kind in pairs if kind == OVERLAY]
 
-    def settled(line: Line, kind: str) -> str | None:
-        if kind != OVERLAY and same_place(line, laid_over):
-            return OVERLAY
-        return kind if kind == OVERLAY or line.is_read else None
+    def settled(index: int, line: Line, kind: str) -> str | None:
+        is_overlay = kind == OVERLAY or same_place(line, laid_over)
+        if line.is_read:
+            return OVERLAY if is_overlay else kind
+        elsewhere = (other for place, look in enumerate(looks) if place != index for other in look.lines)
+        return OVERLAY if is_overlay and (len(looks) == 1 or same_place(line, elsewhere)) else None
 
     return [
-        [settled(line, kind) for line, kind in zip(look.lines, its, strict=True)]
-        for look, its in zip(looks, found, strict=True)
+        [settled(index, line, kind) for line, kind in zip(look.lines, its, strict=True)]
+        for index, (look, its) in enumerate(zip(looks, found, strict=True))
     ]
 
 
@@ -135,14 +140,14 @@ def _compare(look: Look, line: Line, others: Sequence[Picture]) -> list[tuple[fl
     """
     height, width = look.picture.rgb_HWC.shape[:2]
     inner, outer = line.bounds, _grown(line.bounds, line.height_px, width, height)
-    is_text_HW = _mask([other.bounds for other in look.lines], outer)
+    is_text_HW = _mask([_halo(other.bounds) for other in look.lines], outer)
     is_line_HW = _mask([inner], outer)
     here_HW = look.picture.gradients(outer)
     pairs = []
     for other in others:
         there_HW = other.gradients(outer)
         letters = likeness(here_HW, there_HW, is_line_HW)
-        ring = likeness(here_HW, there_HW, ~is_text_HW)
+        ring = likeness(here_HW, there_HW, ~is_text_HW, MIN_RING_SHARE)
         if ring is None:
             ring = _rest_of_picture(look, other)
         if letters is not None and ring is not None:
@@ -150,13 +155,13 @@ def _compare(look: Look, line: Line, others: Sequence[Picture]) -> list[tuple[fl
     return pairs
 
 
-def likeness(before_HW: np.ndarray, after_HW: np.ndarray, where_HW: np.ndarray) -> float | None:
-    """Cosine of two gradient fields over the strongest edges of the first; null without edges."""
+def likeness(before_HW: np.ndarray, after_HW: np.ndarray, where_HW: np.ndarray, min_share: float = 0.0) -> float | None:
+    """Cosine of two gradient fields over the strongest edges of the first; null if they cover less than `min_share`."""
     strength = np.abs(before_HW[where_HW])
     if strength.size < MIN_EDGE_PX:
         return None
     is_edge = strength >= max(EDGE_LEVEL, np.quantile(strength, 1 - EDGE_SHARE))
-    if is_edge.sum() < MIN_EDGE_PX:
+    if is_edge.sum() < max(MIN_EDGE_PX, min_share * strength.size):
         return None
     before, after = before_HW[where_HW][is_edge], after_HW[where_HW][is_edge]
     scale = np.sqrt((np.abs(before) ** 2).sum() * max((np.abs(after) ** 2).sum(), 1e-6))
@@ -166,7 +171,7 @@ def likeness(before_HW: np.ndarray, after_HW: np.ndarray, where_HW: np.ndarray) 
 def _rest_of_picture(look: Look, other: Picture) -> float | None:
     coarse_HW = look.picture.coarse_HW
     whole = (0, 0, coarse_HW.shape[1], coarse_HW.shape[0])
-    boxes = [tuple(round(side / COARSE) for side in line.bounds) for line in look.lines]
+    boxes = [tuple(round(side / COARSE) for side in _halo(line.bounds)) for line in look.lines]
     return likeness(coarse_HW, other.coarse_HW, ~_mask(boxes, whole))
 
 
@@ -183,6 +188,11 @@ def _grown(bounds: tuple[int, int, int, int], margin: float, width: int, height:
     grow = max(8, round(margin))
     left, top, right, bottom = bounds
     return max(0, left - grow), max(0, top - grow), min(width, right + grow), min(height, bottom + grow)
+
+
+def _halo(bounds: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    left, top, right, bottom = bounds
+    return left - HALO_PX, top - HALO_PX, right + HALO_PX, bottom + HALO_PX
 
 
 def _mask(boxes: Iterable[Sequence[int]], within: tuple[int, int, int, int]) -> np.ndarray:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text on small real clips: drawn over the picture, drawn into the scene, before a fixed camera, and none at all."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,28 @@ def test_letters_over_a_picture_so_soft_that_it_hardly_changes() -> None:
     assert kinds([Look(over[0], [line], [over[0]])]) == [["static"]]
     looks = [Look(parts[0], [line], [parts[1]]), Look(parts[1], [moved], [parts[0]])]
     assert "overlay" not in [kind for of_look in kinds(looks) for kind in of_look]
+
+
+def test_a_place_that_cannot_be_read_counts_if_several_looks_have_it() -> None:
+    canvas_HWC = landscape()
+    frames = [Picture(canvas_HWC[:, shift : shift + W].copy()) for shift in (0, 60, 120)]
+    for picture in frames:
+        write_on(picture.rgb_HWC, SUBTITLE, 160, 200)
+    unread = replace(line_at(155, 170), text="", is_read=False)
+    looks = [Look(picture, [unread], []) for picture in frames]
+    assert kinds(looks[:2]) == [["overlay"], ["overlay"]]
+    assert kinds([looks[0], Look(frames[1], [], []), Look(frames[2], [], [])]) == [[None], [], []]
+    assert kinds([Look(frames[0], [unread], [frames[1]])]) == [["overlay"]], "there is no other look to ask"
+
+
+def test_the_letters_own_halo_is_no_surrounding() -> None:
+    """Over a plain wall the ring holds nothing but the letters' own edges, and the rest of the picture tells."""
+    frames = [Picture(landscape()[:, shift : shift + W].copy()) for shift in (0, 60)]
+    for picture in frames:
+        picture.rgb_HWC[120:260] = 90
+        write_on(picture.rgb_HWC, SUBTITLE, 160, 200)
+    tight = line_at(163, 181, width=246, height=22)  # cuts through the letters' outer edges
+    assert kinds([Look(frames[0], [tight], [frames[1]])]) == [["overlay"]]
 
 
 def test_a_box_that_moved_is_not_at_the_same_place_however_long_it_is() -> None:
