@@ -2,6 +2,7 @@
 """Small data sets with random tokens, for tests of packing and reading; nothing is decoded."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,24 @@ SPEC = TokenizerSpec(
     prefix="scale",
     runtime={"dtype": "float32", "tile": None, "overlap": None, "batch": "one window"},
 )
+LATENT = replace(
+    SPEC,
+    name="latent",
+    family="continuous",
+    streams=(
+        Stream(
+            "pixel",
+            "latent",
+            (Scale(reduce=(1, 1, 1)),),
+            stride=(4, 8, 8),
+            groups=3,
+            store_dtype="bfloat16",
+            axes="GTHW",
+        ),
+    ),
+    combine="single",
+    prefix="none",
+)
 SIZES = ((64, 64), (128, 96))
 
 
@@ -40,7 +59,12 @@ def source_name(unit: int, number: int) -> str:
     return f"{unit * 0x80 + number:02x}".ljust(32, "0")
 
 
-def token_rows(clips: list[dict[str, Any]], windows: int = 2, sizes: tuple[tuple[int, int], ...] = SIZES) -> pa.Table:
+def token_rows(
+    clips: list[dict[str, Any]],
+    windows: int = 2,
+    sizes: tuple[tuple[int, int], ...] = SIZES,
+    spec: TokenizerSpec = SPEC,
+) -> pa.Table:
     """Rows as `tokenize` writes them; tokens depend on the clip, the window and the size only."""
     rows = []
     for clip in clips:
@@ -63,12 +87,18 @@ def token_rows(clips: list[dict[str, Any]], windows: int = 2, sizes: tuple[tuple
                     "num_tail_frames_unused": 0,
                     "psnr_db": [20.0, 25.0, 30.0] if window == 0 else None,
                 }
-                for stream, k in SPEC.columns():
-                    shape = stream.shape(k, SPEC.time, 5, height, width)
-                    row[stream.column(k)] = pack(stream, k, rng.integers(0, stream.vocab_of(k) or 0, shape[:3]))
+                for stream, k in spec.columns():
+                    shape = stream.shape(k, spec.time, 5, height, width)
+                    row[stream.column(k)] = pack(stream, k, _random(stream, k, shape, rng))
                     row[f"grid_pixel_s{k}"] = list(shape)
                 rows.append(row)
-    return pa.Table.from_pylist(rows, schema=shard_schema(SPEC))
+    return pa.Table.from_pylist(rows, schema=shard_schema(spec))
+
+
+def _random(stream: Stream, k: int, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    if stream.kind == "latent":
+        return rng.normal(size=(shape[3], *shape[:3])).astype(np.float32)
+    return rng.integers(0, stream.vocab_of(k) or 0, shape[:3])
 
 
 def clip_rows(unit: int, sources: int, clips: int) -> list[dict[str, Any]]:

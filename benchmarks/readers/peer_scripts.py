@@ -62,8 +62,9 @@ def streaming(folder: Path, num: int) -> tuple[Callable[[], None], Callable[[], 
 
 
 def webdataset(folder: Path, num: int) -> tuple[Callable[[], None], Callable[[], Iterable[Any]]]:
-    import webdataset as wds  # type: ignore[import-not-found]
     import zstandard  # type: ignore[import-not-found]
+    from webdataset.compat import WebDataset
+    from webdataset.writer import ShardWriter
 
     def packed(array: np.ndarray) -> bytes:
         sink = io.BytesIO()
@@ -72,7 +73,7 @@ def webdataset(folder: Path, num: int) -> tuple[Callable[[], None], Callable[[],
 
     def write() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        with wds.ShardWriter(str(folder / "part-%04d.tar"), maxsize=CHUNK_BYTES, verbose=0) as writer:
+        with ShardWriter(str(folder / "part-%04d.tar"), maxsize=CHUNK_BYTES, verbose=0) as writer:
             for number in range(num):
                 writer.write({"__key__": f"{number:08d}", **{f"{n}.npz": packed(a) for n, a in sample(number).items()}})
 
@@ -83,7 +84,8 @@ def webdataset(folder: Path, num: int) -> tuple[Callable[[], None], Callable[[],
 
     def read() -> Iterable[Any]:
         shards = sorted(map(str, folder.glob("part-*.tar")))
-        return decoded(wds.WebDataset(shards, shardshuffle=len(shards)).shuffle(4096))
+        shuffled: Any = WebDataset(shards, shardshuffle=len(shards)).shuffle(4096)
+        return decoded(shuffled)
 
     return write, read
 
