@@ -10,8 +10,9 @@ import math
 from captioning.engines import ClipFacts
 from captioning.sentences import Sentence
 from captioning.wording import about, bound, listed, part_of, trimmed
+from operators.meters.camera import UNKNOWN
 
-CAMERA_GATE = ("camera_inlier_share_mean", "fps", "duration_s")
+CAMERA_GATE = ("camera_class", "camera_inlier_share_mean", "fps", "duration_s")
 CAMERA = {  # column -> name of its bounds
     "camera_pan_median": "shift",
     "camera_tilt_median": "shift",
@@ -36,7 +37,7 @@ VIEW_VERBS = (
 
 
 def _camera_is_known(facts: ClipFacts, *columns: str) -> bool:
-    if not facts.known(*CAMERA_GATE, *columns):
+    if not facts.known(*CAMERA_GATE, *columns) or facts.get("camera_class") == UNKNOWN:
         return False
     gates = (("fps", "fps"), ("duration_s", "camera_s"), ("camera_inlier_share_mean", "camera_inliers"))
     return all(facts.get(column) >= bound(name) for column, name in gates)

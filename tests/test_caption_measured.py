@@ -24,6 +24,7 @@ TRIPOD = NOTHING | {
     "duration_s": 4.0,
     "fps": 29.97003,
     "hdr": "sdr",
+    "camera_class": "static",
     "camera_pan_median": 0.001,
     "camera_tilt_median": -0.0003,
     "camera_zoom_median": 0.0,
@@ -57,6 +58,7 @@ VALUES: dict[str, list] = {
     "duration_s": [0.0, 0.5, 4.0, 12.34],
     "fps": [1.0, 23.976, 59.94],
     "hdr": ["sdr", "pq", "hlg"],
+    "camera_class": ["unknown", "static", "pan_right"],
     "camera_pan_median": [0.001, 0.015, 0.12, -0.3],
     "camera_tilt_median": [-0.001, 0.05, -0.2],
     "camera_zoom_median": [0.0, 0.08, -0.15],
@@ -283,6 +285,16 @@ def test_every_column_read_is_used_by_some_sentence():
     ):
         used |= {column for evidence in caption(TRIPOD | changes).evidence for column in evidence.columns}
     assert used == set(NOTHING)
+
+
+@pytest.mark.parametrize("camera_class", ["unknown", None])
+def test_no_word_of_a_camera_whose_class_is_unknown(camera_class):
+    """Whatever its other columns say: they may come from the few pairs at which it was known."""
+    for changes in ({}, {"camera_pan_median": 0.12}, {"camera_zoom_median": 0.1}, {"camera_shake": 0.08}):
+        said = texts_of(caption(TRIPOD | changes | {"camera_class": camera_class}))
+        assert said["Camera Movement"] is None
+        assert "camera" not in said["Summarized Description"] + said["Brief Description"]
+        assert "view" not in said["Summarized Description"] + said["Brief Description"]
 
 
 def test_the_camera_columns_have_their_bounds():

@@ -120,7 +120,7 @@ def test_the_id_follows_what_changes_texts(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(BOUNDS, "dark", Bound(0.3, "of full scale", "a test"))
     assert Caption().captioner_id != before
     monkeypatch.undo()
-    monkeypatch.setattr(measured.MeasuredEngine, "version", 2)
+    monkeypatch.setattr(measured.MeasuredEngine, "version", 3)
     assert Caption().captioner_id != before
 
 

@@ -34,9 +34,10 @@ STILL_PX = 0.08  # proxy pixels a pair: below it nobody can tell, whatever that 
 SHAKING = 0.05
 MIN_SAMPLES, MIN_KNOWN, MIN_INLIERS = 3, 0.5, 0.2
 DOMINANT = 2.0  # a movement names the class if it is this many times faster than every other one
+STATIC, UNKNOWN = "static", "unknown"
 CLASSES = (
-    "static", "pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out", "roll", "handheld", "mixed",
-    "unknown",
+    STATIC, "pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out", "roll", "handheld", "mixed",
+    UNKNOWN,
 )  # fmt: skip
 
 
