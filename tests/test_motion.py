@@ -18,6 +18,7 @@ from operators.meters.align import aligned
 from operators.meters.camera import CLASSES, camera_class, fit_similarity
 from operators.meters.farneback import Farneback
 from operators.meters.motion import Motion
+from operators.meters.stillness import is_still
 from operators.shots import DetectorConfig
 from reelmill.column import arrow_schema
 from tests.source_tables import measured, source_row, source_table
@@ -97,6 +98,23 @@ def test_alignment_under_a_change_of_light_and_its_refusal() -> None:
     assert aligned(shot(), after, 0j, 1 + 0j, np.zeros((H, W), bool)) == (0j, 1 + 0j)
 
 
+def test_flicker_and_grain_are_no_movement_and_a_fifth_of_a_pixel_is_one() -> None:
+    rng = np.random.default_rng(0)
+    small = 0.1 + 0.05j
+    first, second = ((shot() * gain + rng.normal(0, 8, (H, W))).clip(0, 255).astype(np.uint8) for gain in (1.0, 0.9))
+    assert is_still(first, second, 0j, small)
+    assert is_still(first, second, 0.001 + 0j, -small)
+    assert not is_still(shot(), shot(0.2), 0j, 0.2 + 0j)
+    assert not is_still(shot(), shot(growth=1.001), 0.001 + 0j, 0j)
+    assert not is_still(first, second, 0j, 5 + 0j)  # nothing but small movements is questioned
+
+
+@pytest.mark.parametrize("px", [0.3, 1.0])
+def test_a_slow_pan_is_no_tripod(px: float) -> None:
+    found = says(shot(), shot(-px))
+    assert found["camera_pan"] == pytest.approx(px * 30 / H, rel=0.15)
+
+
 def test_fit_of_few_and_equal_samples() -> None:
     z = np.array([1 + 1j, -1 - 1j, 2 + 0j])
     growth, shift = fit_similarity(z, np.full(3, 2 - 1j))
@@ -149,6 +167,7 @@ def test_class_of_a_path(walked: np.ndarray, name: str) -> None:
 def test_class_is_unknown_where_the_camera_mostly_is() -> None:
     assert camera_class(path(0.3), 30, 0.9, 30.0) == "unknown"
     assert camera_class(path(0.3), 12, 0.1, 30.0) == "unknown"
+    assert camera_class(path(0.001), 12, 0.1, 30.0) == "static"  # noise and water hide that the rest stands still
     assert camera_class(path(num=0), 0, float("nan"), 0.0) == "unknown"
 
 

@@ -211,3 +211,17 @@ def measured(film: Film, seed: int) -> tuple[dict[str, Any], np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         path, labels_THW = encoded(film, folder, seed)
         return measure_segment(str(path), [Motion(rate_hz=None)]), labels_THW
+
+
+def is_named(camera_class: str, step: tuple[complex, complex]) -> bool:
+    """Whether the class is one that a steady path of this (growth - 1 + i roll, shift in proxy pixels) allows."""
+    growth, shift = step
+    edge = {
+        "pan_left" if shift.real > 0 else "pan_right": abs(shift.real),
+        "tilt_up" if shift.imag > 0 else "tilt_down": abs(shift.imag),
+        "zoom_in" if growth.real > 0 else "zoom_out": abs(growth.real) * PROXY_ROWS / 2,
+        "roll": abs(growth.imag) * PROXY_ROWS / 2,
+    }
+    (first, speed), (_, second) = sorted(edge.items(), key=lambda item: -item[1])[:2]
+    allowed = ({first} if speed > 1.5 * second else set()) | ({"mixed"} if speed < 2.7 * second else set())
+    return camera_class in allowed

@@ -4,8 +4,9 @@
 The camera moves what lies behind everything else. Most of the picture is not always that: a lorry may fill half of it.
 So every movement that two samples agree on stands for election. Blocks of the picture vote, not samples, so that a
 richly textured thing does not count for more than its area. Blocks at the picture's edge, where things are seldom,
-count three times; votes that lie far apart, as around a thing, count more than a cluster (by the square root of their
-moment of inertia); and no movement wins narrow elections, for nothing that moves stands still by chance.
+count three times, those in its corners five times; votes that lie far apart, as around a thing, count more than a
+cluster (by the square root of their moment of inertia); and no movement wins narrow elections, for nothing that moves
+stands still by chance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ SURELY = (0.5, 0.05)  # and is laid over the picture before within these
 END_PX = 0.25  # tolerance of the last step
 FIT_STEPS = 10
 START_PX, START_SHARE = 0.7, 0.02  # tolerance of the election and of the first step, plus 2 % of the median flow
-NUM_PAIRS, NUM_SINGLES, MAX_VOTERS = 160, 32, 640
+NUM_PAIRS, NUM_SINGLES, MAX_VOTERS = 160, 32, 480
 MAX_GROWTH = 0.3  # of the picture from one frame to the next
 STILL_FAVOUR = 0.85  # no movement wins with this share of the best candidate's votes
 BLOCK_COLUMNS, BLOCK_ROWS = 8, 6
@@ -32,7 +33,7 @@ BLOCK_COLUMNS, BLOCK_ROWS = 8, 6
 STILL, MOVING = 0.01, 0.02
 STILL_PX = 0.08  # proxy pixels a pair: below it nobody can tell, whatever that is a second
 SHAKING = 0.05
-MIN_SAMPLES, MIN_KNOWN, MIN_INLIERS = 3, 0.5, 0.2
+MIN_SAMPLES, MIN_KNOWN, MIN_INLIERS = 3, 0.5, 0.15
 DOMINANT = 2.0  # a movement names the class if it is this many times faster than every other one
 STATIC, UNKNOWN = "static", "unknown"
 CLASSES = (
@@ -46,11 +47,11 @@ def flow_samples(flow_HW: np.ndarray, luma_HW: np.ndarray) -> tuple[np.ndarray, 
     import cv2
 
     height, width = luma_HW.shape
-    dx_HW, dy_HW = (cv2.Sobel(luma_HW, cv2.CV_32F, dx, 1 - dx, scale=0.125) for dx in (1, 0))  # levels per pixel
-    texture_HW = cv2.blur(np.abs(dx_HW) + np.abs(dy_HW), (GRID_PX, GRID_PX))
+    dx_HW, dy_HW = (np.abs(cv2.Sobel(luma_HW, cv2.CV_16S, dx, 1 - dx)) for dx in (1, 0))  # eighths of a level per pixel
+    texture_HW = cv2.blur(dx_HW + dy_HW, (GRID_PX, GRID_PX))
     y, x = np.mgrid[GRID_PX // 2 : height : GRID_PX, GRID_PX // 2 : width : GRID_PX]
     z = (x - (width - 1) / 2) + 1j * (y - (height - 1) / 2)
-    texture = texture_HW[y, x].ravel()
+    texture = texture_HW[y, x].ravel() / np.float32(8)
     bound = np.clip(NOISE_TIMES * np.quantile(texture, 0.05), *TEXTURE_LEVELS)
     return z.ravel(), flow_HW[y, x].ravel().astype(np.complex128), texture > bound
 
@@ -74,14 +75,14 @@ def fit_similarity(z: np.ndarray, flow: np.ndarray) -> tuple[complex, complex]:
 
 
 def _votes(z: np.ndarray) -> np.ndarray:
-    """[N] weights: a block of the picture has one vote, three at the edge, fewer if little of it has texture."""
+    """[N] weights: a block has one vote, three at the edge, five in a corner, fewer if little of it has texture."""
     half = np.maximum(np.abs(np.real(z)).max(), 1.0), np.maximum(np.abs(np.imag(z)).max(), 1.0)
     column = np.clip((np.real(z) / half[0] + 1) / 2 * BLOCK_COLUMNS, 0, BLOCK_COLUMNS - 1).astype(int)
     row = np.clip((np.imag(z) / half[1] + 1) / 2 * BLOCK_ROWS, 0, BLOCK_ROWS - 1).astype(int)
     block = row * BLOCK_COLUMNS + column
     counts = np.bincount(block, minlength=BLOCK_COLUMNS * BLOCK_ROWS)
-    is_edge = (column % (BLOCK_COLUMNS - 1) == 0) | (row % (BLOCK_ROWS - 1) == 0)
-    return (1.0 + 2.0 * is_edge) / np.maximum(counts[block], counts.max() / 2)
+    num_edges = (column % (BLOCK_COLUMNS - 1) == 0).astype(int) + (row % (BLOCK_ROWS - 1) == 0)
+    return (1.0 + 2.0 * num_edges) / np.maximum(counts[block], counts.max() / 2)
 
 
 def _elected(z: np.ndarray, flow: np.ndarray, weight: np.ndarray, tolerance: float) -> tuple[complex, complex]:
@@ -89,14 +90,25 @@ def _elected(z: np.ndarray, flow: np.ndarray, weight: np.ndarray, tolerance: flo
     step = -(-len(z) // MAX_VOTERS)
     z, flow, weight = z[::step], flow[::step], weight[::step]
     growth_K, shift_K = _candidates(z, flow)
-    residual_KN = np.abs(growth_K[:, None] * z + (shift_K[:, None] - flow)) / tolerance
-    sums_K3 = (1 / (1 + residual_KN**2) ** 2) @ np.stack([weight, weight * z, weight * np.abs(z) ** 2], axis=1)
-    votes_K, inertia_K = sums_K3[:, 0].real, sums_K3[:, 2].real - np.abs(sums_K3[:, 1]) ** 2 / sums_K3[:, 0].real
+    x, y = _parts(z)
+    u, v = _parts(flow)
+    growing_K, turning_K = _parts(growth_K[:, None])
+    right_K, down_K = _parts(shift_K[:, None])
+    off_KN = np.square(growing_K * x - turning_K * y + (right_K - u))
+    off_KN += np.square(turning_K * x + growing_K * y + (down_K - v))
+    off_KN /= np.float32(tolerance**2)
+    off_KN += 1
+    sums_K4 = np.square(1 / off_KN) @ (np.stack([np.ones_like(x), x, y, x * x + y * y], axis=1) * weight[:, None])
+    votes_K, inertia_K = sums_K4[:, 0], sums_K4[:, 3] - np.square(sums_K4[:, 1:3]).sum(axis=1) / sums_K4[:, 0]
     score_K = np.sqrt(votes_K * inertia_K.clip(0))
     best = int(np.argmax(score_K))
     if score_K[0] >= STILL_FAVOUR * score_K[best]:
         best = 0
     return complex(growth_K[best]), complex(shift_K[best])
+
+
+def _parts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.real(values).astype(np.float32), np.imag(values).astype(np.float32)
 
 
 def _candidates(z: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -118,8 +130,8 @@ def _refined(
 ) -> tuple[complex, complex]:
     ratio = (END_PX / tolerance) ** (1 / (FIT_STEPS - 1))
     for _ in range(FIT_STEPS):
-        residual = np.abs(flow - growth * z - shift)
-        weight = votes / (1 + (residual / tolerance) ** 2) ** 2
+        off = flow - growth * z - shift
+        weight = votes / (1 + (np.real(off) ** 2 + np.imag(off) ** 2) / tolerance**2) ** 2
         weight /= weight.sum()
         z_mean, flow_mean = weight @ z, weight @ flow
         centred = z - z_mean
@@ -172,15 +184,17 @@ def camera_class(path_N4: np.ndarray, num_pairs: int, inlier_share: float, fps: 
         inlier_share: mean of camera_inlier_share.
         fps: frames per second; 0 if unknown.
     """
-    if len(path_N4) < max(MIN_SAMPLES, MIN_KNOWN * num_pairs) or inlier_share < MIN_INLIERS:
-        return "unknown"
+    if len(path_N4) < max(MIN_SAMPLES, MIN_KNOWN * num_pairs):
+        return UNKNOWN
     edge_N4 = path_N4 * np.array([1, 1, 0.5, np.radians(0.5)])  # speed at half a frame height from the centre
     middle_4 = np.median(edge_N4, axis=0)
     spread_4 = 1.4826 * np.median(np.abs(edge_N4 - middle_4), axis=0)
     speed_N = np.sqrt(np.square(edge_N4).sum(axis=1))
     still = max(STILL, STILL_PX * fps / PROXY_HEIGHT_PX)
     if np.quantile(speed_N, 0.75) < still:
-        return "static"
+        return STATIC  # however little of the picture follows it: nothing that moves stands still by chance
+    if inlier_share < MIN_INLIERS:
+        return UNKNOWN
     is_steady = np.abs(middle_4) >= np.maximum(MOVING / STILL * still, spread_4)
     if not is_steady.any():
         shake = np.linalg.norm(spread_4)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from operators.contract import Meter, StreamInfo, Update, View
 from operators.meters.align import aligned
 from operators.meters.camera import CLASSES, SURELY, behind_HW, camera_classes, fit_similarity, flow_samples, follows
+from operators.meters.stillness import is_still
 from operators.scores import Groups, Score, over
 from reelmill.column import Column
 
@@ -49,12 +50,12 @@ class Motion(Meter):
 
     Writes: motion_speed, motion_residual_speed, camera_pan, camera_tilt, camera_zoom, camera_roll, camera_inlier_share.
     Source: DIS flow (Kroeger et al. 2016, OpenCV preset ULTRAFAST one scale finer, patches further apart) on luma at
-        270 px height; the camera by `camera.fit_similarity` on the flow, then `align.aligned` on the pixels; bounds
-        ours.
+        270 px height; the camera by `camera.fit_similarity` on the flow, then `align.aligned` on the pixels, none if
+        `stillness.is_still`; bounds ours.
     """
 
     name: ClassVar[str] = "motion"
-    version: ClassVar[int] = 3  # 2: flow at half the proxy's size, camera elected, then aligned; 3: fewer patches
+    version: ClassVar[int] = 4  # 2: camera elected, then aligned; 3: fewer patches; 4: false small movements are none
     view: ClassVar[View] = View.PROXY
     pairwise: ClassVar[bool] = True
     writes: ClassVar[tuple[Column, ...]] = (
@@ -128,6 +129,8 @@ class Motion(Meter):
             growth, shift = fit_similarity(z[is_textured], flow[is_textured])
             _, is_behind = follows(z, flow, growth, shift, SURELY)
             growth, shift = aligned(before, view, growth, shift, behind_HW(is_behind & is_textured, view.shape))
+            if is_still(before, view, growth, shift):
+                growth = shift = 0j
             residual, is_inlier = follows(z, flow, growth, shift)
             return (
                 speed,
