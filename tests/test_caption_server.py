@@ -169,7 +169,8 @@ def test_one_answer_for_all_and_a_long_clip_in_parts(server: CaptionServer, tabl
 def test_measured_movement_is_told_and_recorded(server: CaptionServer, table: pa.Table) -> None:
     server.reset()
     names = [name for name in table.column_names if name.startswith("camera_")]
-    values = {name: 0.0 for name in names} | {"camera_inlier_share_mean": 0.9, "fps": 12.0, "duration_s": 1.0}
+    measured = {"camera_class": "static", "camera_inlier_share_mean": 0.9, "fps": 12.0, "duration_s": 1.0}
+    values = dict.fromkeys(names, 0.0) | measured
     still = table.slice(0, 1).to_pylist()[0] | values | {"title": 'A "{schema}" of {texts}'}
     (row,) = run(caption(server), pa.Table.from_pylist([still], schema=table.schema))
     told = {e["sentence"]: e["columns"] for e in row["evidence"]}
