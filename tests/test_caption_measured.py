@@ -293,8 +293,7 @@ def test_no_word_of_a_camera_whose_class_is_unknown(camera_class):
     for changes in ({}, {"camera_pan_median": 0.12}, {"camera_zoom_median": 0.1}, {"camera_shake": 0.08}):
         said = texts_of(caption(TRIPOD | changes | {"camera_class": camera_class}))
         assert said["Camera Movement"] is None
-        assert "camera" not in said["Summarized Description"] + said["Brief Description"]
-        assert "view" not in said["Summarized Description"] + said["Brief Description"]
+        assert not re.search("camera|view", f"{said['Summarized Description']} {said['Brief Description']}")
 
 
 def test_the_camera_columns_have_their_bounds():
