@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do more scales help? One scale, the finest of two, and both, at equal floats, steps and seeds.
 
-    python -m benchmarks.hieratok [--seeds 3] [--steps 200] [--device cuda --width 384 ...]
+    python -m benchmarks.hieratok [--seeds 3] [--steps 100] [--device cuda --width 384 ...]
 
 Squares of real photographs (Debian's wallpapers, fetched with apt-get download), averaged down by 2 or 4, the more
 detailed quarter; photographs are either trained on or held out. Three tokenizers (`tokenization.hieratok`) per seed,
@@ -146,13 +146,13 @@ def generator_loss(model: HieraTok, seed: int, train: Tensor, held_out: Tensor, 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--heads", type=int, default=2)
     parser.add_argument("--depth", type=int, nargs=3, default=[1, 1, 2])
-    parser.add_argument("--per-photo", type=int, default=64, help="squares of a photograph")
+    parser.add_argument("--per-photo", type=int, default=32, help="squares of a photograph")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

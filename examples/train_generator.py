@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from examples.train_tokenizer import TIERS, endless, loader_of, restore, save, set_rate, write_log
+from examples.train_tokenizer import endless, loader_of, restore, save, set_rate, write_log
 from reelmill.captions import Captions
 from reelmill.orders import Grid, block_causal, next_scale
 from reelmill.shards import ShardDataset
@@ -79,17 +79,20 @@ class Generator(nn.Module):
             embedding.weight.data.normal_(std=0.3)  # type: ignore[operator, union-attr]
 
     def forward(self, ids: Sequence[Tensor], words_BW: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
-        """Logits [B, t, h, w, G, vocabulary] of the first len(ids) + 1 scales at most; scale k sees ids[:k] only."""
+        """Logits [B, t, h, w, G, vocabulary] of the first len(ids) + 1 scales; scale k sees ids[:k] only.
+
+        Args:
+            grids: of all scales, however many ids are given.
+        """
         num = min(len(ids) + 1, len(self.vocabs))
-        grids = grids[:num]
         tokens = [self._input(ids[k - 1] if k else None, k, words_BW, grids) for k in range(num)]
-        allow_NN = torch.from_numpy(block_causal(next_scale(grids).units)).to(words_BW.device)
+        allow_NN = torch.from_numpy(block_causal(next_scale(grids[:num]).units)).to(words_BW.device)
         tokens_BNC = torch.cat(tokens, dim=1)
         for block in self.blocks:
             tokens_BNC = block(tokens_BNC, allow_NN)
         scales = self.norm(tokens_BNC).split([t.shape[1] for t in tokens], dim=1)
         logits = [head(scale_BNC) for head, scale_BNC in zip(self.heads, scales, strict=False)]
-        return [x.unflatten(-1, (self.groups, -1)).unflatten(1, grid) for x, grid in zip(logits, grids, strict=True)]
+        return [x.unflatten(-1, (self.groups, -1)).unflatten(1, grid) for x, grid in zip(logits, grids, strict=False)]
 
     def _input(self, before_BthwG: Tensor | None, scale: int, words_BW: Tensor, grids: Sequence[Grid]) -> Tensor:
         """Caption, place, and the scale before on this one's grid: [B, N, width]."""
@@ -175,9 +178,7 @@ def train(options: argparse.Namespace) -> tuple[Generator, dict[str, Any]]:
 def tokens_of(options: argparse.Namespace, split: str) -> ShardDataset:
     """The tokens of a split, with captions. Raises ValueError if the training split has none."""
     grounding = ("model", "measured") if options.measured else ("model",)
-    dataset = ShardDataset(
-        options.root, spec=options.spec, split=split, tiers=TIERS, captions=Captions(grounding=grounding)
-    )
+    dataset = ShardDataset(options.root, spec=options.spec, split=split, captions=Captions(grounding=grounding))
     if split == "train" and not len(dataset):
         raise ValueError(f"{options.root}: no clip of the training split has tokens of spec {dataset.spec_id}")
     return dataset

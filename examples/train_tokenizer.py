@@ -29,7 +29,6 @@ from reelmill.views import View
 from tokenization.hieratok import HieraTok, HieraTokConfig
 from tokenization.hieratok_loss import parameter_groups, psnr_db, training_loss
 
-TIERS = ("train", "condition_only")
 NUM_FITTED, NUM_HELD_OUT, NUM_SHOWN = 256, 128, 8
 
 
@@ -119,7 +118,7 @@ def crops_of(options: argparse.Namespace, split: str) -> ShardDataset:
     found = [spec_id for spec_id, spec in view.specs.items() if spec.family == "pixels"]
     if options.spec is None and len(found) != 1:
         raise ValueError(f"{options.root} has {len(found)} specs of pixels ({', '.join(found)}); give --spec")
-    dataset = ShardDataset(options.root, spec=options.spec or found[0], split=split, tiers=TIERS)
+    dataset = ShardDataset(options.root, spec=options.spec or found[0], split=split)
     if split == "train" and not len(dataset):
         raise ValueError(f"{options.root}: no clip of the training split has crops")
     return dataset

@@ -143,7 +143,13 @@ def test_generator_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert set(log["held_out"]) == {"true", "shuffled", "none", "per_scale"}
     assert width_of(tmp_path / "once" / "samples.png") == 3 * 2 * SIDE
     dataset = train_generator.tokens_of(again, "train")
-    assert is_causal(once, *train_generator.inputs_of(next(iter(dataset.loader(2))), dataset, "cpu"))
+    ids, words, grids = train_generator.inputs_of(next(iter(dataset.loader(2))), dataset, "cpu")
+    assert is_causal(once, ids, words, grids)
+    with torch.no_grad():
+        whole, begun = once(ids[:-1], words, grids), once(ids[:1], words, grids)
+    assert len(begun) == 2
+    for a, b in zip(whole, begun, strict=False):
+        torch.testing.assert_close(a, b, msg="drawing sees what training saw")
 
 
 def test_reference_ids_are_drawn_and_decoded_with_reelmill_alone(tmp_path: Path) -> None:

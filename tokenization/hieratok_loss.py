@@ -11,7 +11,7 @@ from tokenization.hieratok import HieraTok
 from tokenization.pyramid import downscale, low_passed
 
 GRADIENT_SCALES = (1, 2, 4)
-LINEAR_LR = 0.02
+LINEAR_LR = 0.3
 Term = Callable[[Tensor, Tensor], Tensor]
 
 
