@@ -40,15 +40,15 @@ TITLES = {
     "night_city": ("Skyline over the river by night", ("city", "night")),
 }
 PIXELS = "{tokenizer: pixels, height_px: 96, width_px: 96, max_frames: 5, stride: 10, count: 4, scales: [1, 2]}"
-TILE_PX = 64
+TILE_PX, TEXT = 64, "Theme Description"
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/loop"))
     parser.add_argument("--films", type=int, default=12, help="films of each scene")
-    parser.add_argument("--tokenizer-steps", type=int, default=150)
-    parser.add_argument("--generator-steps", type=int, default=240)
+    parser.add_argument("--tokenizer-steps", type=int, default=100)
+    parser.add_argument("--generator-steps", type=int, default=150)
     parser.add_argument("--address", default="in-process", help="as of `pipelines run`")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(argv)
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     mill(out, [PIXELS, item], options.address)
     spent.add("tokenize with it")
     steps = ["--spec", trained.spec.spec_id, "--steps", str(options.generator_steps), "--device", options.device]
-    chosen = train_generator.options_of([root, "--to", str(out / "generator"), "--measured", *steps])
+    chosen = train_generator.options_of([root, "--to", str(out / "generator"), "--measured", "--text", TEXT, *steps])
     generator, drawn = train_generator.train(chosen)
     spent.add("train the generator, draw")
     claims = {**tokenizer_claims(out / "tokenizer", learned), **generator_claims(generator, drawn, chosen)}

@@ -19,6 +19,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from examples.train_tokenizer import endless, loader_of, restore, save, set_rate, write_log
+from examples.train_tokenizer import endless, loader_of, restore, save, set_rate, view_of, write_log
 from reelmill.captions import Captions
 from reelmill.orders import Grid, block_causal, next_scale
 from reelmill.shards import ShardDataset
 from reelmill.tokens import Stream
 from tokenization.hieratok import Block, position_codes
 
-NUM_WORDS, MAX_WORDS = 4096, 192
+NUM_WORDS, MAX_WORDS, WORD_LR = 4096, 192, 5.0
 NUM_HELD_OUT, NUM_SHOWN = 64, 4
 
 
@@ -45,12 +46,15 @@ def options_of(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--to", type=Path, required=True, help="folder of the result")
     parser.add_argument("--spec", help="spec id of the tokens; default: the only one")
     parser.add_argument("--measured", action="store_true", help="also captions that were made of measurements alone")
-    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument(
+        "--text", action="append", help="text to take captions from; several; default: UltraVideo's mix"
+    )
+    parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--depth", type=int, default=4)
+    parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--drop-caption", type=float, default=0.1, help="share of samples trained without a caption")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--guidance", type=float, default=1.5, help="weight of the caption when drawing; 1: as trained")
@@ -106,6 +110,11 @@ class Generator(nn.Module):
         map_BCthw = self.ids[scale - 1](before_BthwG + offsets_G).sum(-2).movedim(-1, 1)
         return tokens_BNC + F.interpolate(map_BCthw, size=grid, mode="trilinear").flatten(2).transpose(1, 2)
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For an optimizer: a word is seen in few samples and is one of many in a caption, so it learns faster."""
+        rest = [parameter for parameter in self.parameters() if parameter is not self.words.weight]
+        return [{"params": rest}, {"params": [self.words.weight], "lr_scale": WORD_LR, "weight_decay": 0.0}]
+
     def loss(self, ids: Sequence[Tensor], words_BW: Tensor, grids: Sequence[Grid]) -> Tensor:
         """Mean nats per id, per sample and scale [B, S]."""
         logits = self(ids[:-1], words_BW, grids)
@@ -148,7 +157,7 @@ def train(options: argparse.Namespace) -> tuple[Generator, dict[str, Any]]:
         print("no held-out source: numbers and pictures are of training clips (val_fraction of the recipe's split)")
         held_out = some(tokens_of(options, "train"), options)
     model = Generator(stream_of(dataset), options.width, options.heads, options.depth).to(options.device)
-    optimizer = torch.optim.AdamW(model.parameters(), options.lr, betas=(0.9, 0.95), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameter_groups(), options.lr, betas=(0.9, 0.95), weight_decay=0.05)
     loader = loader_of(dataset, options)
     step, log = restore(options.to, model, optimizer, loader)
     started, losses = time.process_time(), []
@@ -178,7 +187,10 @@ def train(options: argparse.Namespace) -> tuple[Generator, dict[str, Any]]:
 def tokens_of(options: argparse.Namespace, split: str) -> ShardDataset:
     """The tokens of a split, with captions. Raises ValueError if the training split has none."""
     grounding = ("model", "measured") if options.measured else ("model",)
-    dataset = ShardDataset(options.root, spec=options.spec, split=split, captions=Captions(grounding=grounding))
+    captions = Captions(grounding=grounding)
+    if options.text:
+        captions = replace(captions, main=tuple(options.text), num_extra=0)
+    dataset = ShardDataset(options.root, view_of(options), spec=options.spec, split=split, captions=captions)
     if split == "train" and not len(dataset):
         raise ValueError(f"{options.root}: no clip of the training split has tokens of spec {dataset.spec_id}")
     return dataset

@@ -114,14 +114,23 @@ def set_rate(optimizer: torch.optim.Optimizer, options: argparse.Namespace, step
 
 def crops_of(options: argparse.Namespace, split: str) -> ShardDataset:
     """The pixels of a split. Raises ValueError if the data set has none."""
-    view = View.load(options.root)
+    view = View.load(options.root, view_of(options))
     found = [spec_id for spec_id, spec in view.specs.items() if spec.family == "pixels"]
     if options.spec is None and len(found) != 1:
         raise ValueError(f"{options.root} has {len(found)} specs of pixels ({', '.join(found)}); give --spec")
-    dataset = ShardDataset(options.root, spec=options.spec or found[0], split=split)
+    dataset = ShardDataset(options.root, view.version, spec=options.spec or found[0], split=split)
     if split == "train" and not len(dataset):
         raise ValueError(f"{options.root}: no clip of the training split has crops")
     return dataset
+
+
+def view_of(options: argparse.Namespace) -> str:
+    """The view that this training began with, now the latest: a later one would have another order."""
+    path = options.to / "view"
+    if not path.exists():
+        options.to.mkdir(parents=True, exist_ok=True)
+        path.write_text(View.load(options.root).version)
+    return path.read_text()
 
 
 def tiles(batch: dict[str, Any], options: argparse.Namespace) -> Tensor:
@@ -211,7 +220,6 @@ def save(folder: Path, model: nn.Module, optimizer: Any, loader: Any, step: int,
 
 def restore(folder: Path, model: nn.Module, optimizer: Any, loader: Any) -> tuple[int, dict[str, Any]]:
     """(steps done, last line of the log); 0 and nothing where there is no checkpoint."""
-    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "checkpoint.pt").exists():
         return 0, {}
     state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
