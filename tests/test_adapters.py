@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every tokenizer keeps the same promises; networks are tiny, of random weights, saved and loaded by real classes."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tokenization.adapters.emu3 import Emu3
 from tokenization.adapters.hieratok import HieraTok
 from tokenization.adapters.pixels import Pixels
 from tokenization.adapters.reference import Reference
+from tokenization.adapters.torchscript import TorchScript
 from tokenization.adapters.vidtok import VidTok
 from tokenization.contract import Tokenizer
 
@@ -71,6 +73,43 @@ def saved_hieratok(folder: Path, is_fsq: bool) -> str:
     return str(folder)
 
 
+class BlockEncoder(torch.nn.Module):
+    """Mean colour of each block of 8 frames and 8 x 8 pixels, first frame alone; as ids of 4 levels, or a latent."""
+
+    def __init__(self, has_ids: bool) -> None:
+        super().__init__()
+        self.has_ids = has_ids
+
+    def forward(self, x_BCTHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        padded = torch.cat([x_BCTHW[:, :, :1].expand(-1, -1, 7, -1, -1), x_BCTHW], 2)
+        mean = torch.nn.functional.avg_pool3d(padded, 8)
+        if self.has_ids:
+            levels = ((mean + 1) * 1.999).long().clamp(0, 3)
+            return levels[:, 0] + 4 * levels[:, 1] + 16 * levels[:, 2], mean
+        return mean, mean
+
+
+class BlockDecoder(torch.nn.Module):
+    def __init__(self, has_ids: bool) -> None:
+        super().__init__()
+        self.has_ids = has_ids
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        if self.has_ids:
+            y = torch.stack([y % 4, y // 4 % 4, y // 16], 1).float() / 2 - 0.75
+        grown = y.repeat_interleave(8, 2).repeat_interleave(8, 3).repeat_interleave(8, 4)
+        return grown[:, :, 7:]
+
+
+def saved_pair(folder: Path, has_ids: bool) -> str:
+    folder.mkdir(exist_ok=True)
+    for name, part in (("encoder", BlockEncoder(has_ids)), ("decoder", BlockDecoder(has_ids))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # TorchScript is, and Cosmos ships it all the same
+            torch.jit.save(torch.jit.script(part.eval()), folder / f"{name}.jit")
+    return str(folder)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("weights")
@@ -90,6 +129,10 @@ def make(name: str, folder: Path) -> Tokenizer:
             "attn_resolutions": [3], "hidden_size": 32,
         }  # fmt: skip
         return Emu3(weights=saved(folder, "transformers", "Emu3VQVAE", config), **sizes)
+    if name.startswith("torchscript"):
+        has_ids = name.endswith("ids")
+        what = {"vocab": 64} if has_ids else {"channels": 3}
+        return TorchScript(weights=saved_pair(folder / name, has_ids), **what, **sizes)
     if name.startswith("hieratok"):
         return HieraTok(weights=saved_hieratok(folder / name, is_fsq=name.endswith("fsq")), **sizes)
     if name.startswith("vidtok"):
@@ -141,7 +184,19 @@ def window(length: int) -> np.ndarray:
     return np.ascontiguousarray(frames[:length, :HEIGHT, :WIDTH])
 
 
-NAMES = ["reference", "pixels", "code", "hieratok_fsq", "hieratok_kl", "vidtok", "vidtok_not_causal", "emu3", *VAES]
+NAMES = [
+    "reference",
+    "pixels",
+    "code",
+    "torchscript_ids",
+    "torchscript_latent",
+    "hieratok_fsq",
+    "hieratok_kl",
+    "vidtok",
+    "vidtok_not_causal",
+    "emu3",
+    *VAES,
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -207,6 +262,31 @@ def test_latents_are_those_of_the_class_itself(name: str, folder: Path) -> None:
         assert mean is not None
         assert std is not None
         assert (mean[0][0], std[0][15]) == (-0.7571, 1.9160)
+
+
+def test_a_torchscript_pair_gives_what_its_files_give(folder: Path) -> None:
+    tokenizer = make("torchscript_latent", folder)
+    frames = np.full((9, HEIGHT, WIDTH, 3), 255, np.uint8)
+    frames[:, :, :48], frames[:, :32] = 0, 128
+    codec = tokenizer.load()
+    latent_CTHW = codec.encode(frames)["tokens_pixel_s0"]
+    assert latent_CTHW.shape == (3, 2, HEIGHT // 8, WIDTH // 8)
+    assert np.abs(codec.decode({"tokens_pixel_s0": latent_CTHW}).astype(int) - frames).max() <= 1
+    weights = tokenizer.weights  # type: ignore[attr-defined]
+    assert TorchScript(weights=weights, channels=3).spec.weights_sha256 == tokenizer.spec.weights_sha256
+    wrong = TorchScript(weights=weights, channels=4, heights=(HEIGHT,), max_frames=9).load()
+    with pytest.raises(ValueError, match=r"gives \(3, 2, 8, 12\) for .*, by_frames and by_px say \(4, 2, 8, 12\)"):
+        wrong.encode(frames)
+    for options, message in (
+        ({}, "give vocab"),
+        ({"vocab": 8, "channels": 3}, "give vocab"),
+        ({"vocab": 8, "by_px": 12}, "multiple must be one of by_px"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TorchScript(weights=weights, **options)
+    (folder / "half").mkdir()
+    with pytest.raises(ValueError, match=r"there is no encoder\.jit"):
+        TorchScript(weights=str(folder / "half"), vocab=8).spec  # noqa: B018
 
 
 def test_what_decides_tokens_is_in_the_spec(folder: Path) -> None:

@@ -13,6 +13,7 @@ TOKENIZERS: dict[str, str] = {
     "diffusers_vae": "tokenization.adapters.diffusers_vae:DiffusersVae",
     "emu3": "tokenization.adapters.emu3:Emu3",
     "hieratok": "tokenization.adapters.hieratok:HieraTok",
+    "torchscript": "tokenization.adapters.torchscript:TorchScript",
     "code": "tokenization.adapters.code:Code",
 }
 
