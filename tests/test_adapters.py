@@ -277,11 +277,12 @@ def test_a_torchscript_pair_gives_what_its_files_give(folder: Path) -> None:
     wrong = TorchScript(weights=weights, channels=4, heights=(HEIGHT,), max_frames=9).load()
     with pytest.raises(ValueError, match=r"gives \(3, 2, 8, 12\) for .*, by_frames and by_px say \(4, 2, 8, 12\)"):
         wrong.encode(frames)
-    for options, message in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({}, "give vocab"),
         ({"vocab": 8, "channels": 3}, "give vocab"),
         ({"vocab": 8, "by_px": 12}, "multiple must be one of by_px"),
-    ):
+    ]
+    for options, message in refused:
         with pytest.raises(ValueError, match=message):
             TorchScript(weights=weights, **options)
     (folder / "half").mkdir()
