@@ -75,7 +75,7 @@ def cluster(
     terminate = signal.getsignal(signal.SIGTERM)  # ray.init puts its own handler there
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if where == "local":
-        with _native_stderr_to_null():
+        with _native_stderr_to_null(), _said_in_words():
             ray.init(
                 address="local",
                 num_cpus=max(os.cpu_count() or 1, num_actors + SPARE_CPUS),
@@ -118,6 +118,18 @@ def _native_stderr_to_null() -> Iterator[None]:
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+@contextmanager
+def _said_in_words() -> Iterator[None]:
+    """Raises ValueError for what Ray raises where its processes do not come up: a bare Exception, on a busy machine."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"Ray did not start on this machine: {error}. The usual reason is a very busy machine, or "
+            "too little memory: run it again, or without Ray by --address in-process"
+        ) from error
 
 
 def _ask_autoscaler(wanted: Mapping[str, float]) -> None:

@@ -2,6 +2,7 @@
 """Rounds: accounting of rows, blocks, and the same rows with and without Ray."""
 
 import dataclasses
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -140,3 +141,22 @@ def test_strict_on_ray_raises(tmp_path, ray_cluster):
     round_ = make_round(tmp_path, Double(break_on=(4,)), strict=True)
     with pytest.raises(Exception, match="KeyError"):
         list(run_on_ray(round_.job, blocks_of(round_, Budget(block_rows=3)), 2, print))
+
+
+def test_a_ray_that_does_not_start_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def busy(**options: Any) -> None:
+        raise Exception("The current node timed out during startup.")  # as ray raises it
+
+    monkeypatch.setattr(ray, "init", busy)
+    with (
+        pytest.raises(ValueError, match=r"Ray did not start on this machine: .* timed out .* --address in-process"),
+        cluster("local", 1, {}, print),
+    ):
+        raise AssertionError("not reached")
+
+
+def test_no_one_answers_at_an_address() -> None:
+    with pytest.raises(ValueError, match="nothing answers there"), cluster("127.0.0.1:9", 1, {}, print):
+        raise AssertionError("not reached")
