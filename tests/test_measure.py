@@ -206,7 +206,7 @@ def test_faults_cost_one_row_each(tmp_path: Path, clip: Path) -> None:
 
 
 def test_time_and_memory_limits_become_rows(clip: Path) -> None:
-    for limit in ({"time_limit_s": 1e-3}, {"memory_limit_gb": 0.02}):
+    for limit in ({"time_limit_s": 1e-6}, {"memory_limit_gb": 0.02}):
         series = measured(source_table([source_row(clip)]), every_meter(), **limit)
         assert series["error_kind"].to_pylist() == ["resource"], limit
 
