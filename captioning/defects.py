@@ -20,7 +20,7 @@ from captioning.yes_no import Odds
 from operators.contract import Operator, Resources, RowError
 from operators.weights import Need
 from reelmill.column import Column
-from reelmill.tables import CLIP_ID, STATE
+from reelmill.tables import CLIP_ID
 
 PATH = Path(__file__).with_name("defects.yaml")
 MIN_SHARE = 0.5  # ours: a model that says yes or no with less than this has not answered
@@ -146,10 +146,7 @@ class Defects(Operator):
         texts = [f"{text} {prompts()['closing'].strip()}" for text in self.questions.values()]
         rows = batch.select([column.name for column in self.reads]).to_pylist()
         found = state.each([Clip(ClipFacts({}), frames_request(row), row) for row in rows], judged)
-        for column in (*self.writes, *STATE):
-            values = [row.get(column.name) for row in found]
-            batch = batch.append_column(column.name, pa.array(values, column.dtype))
-        return batch
+        return self.with_writes(batch, found)
 
 
 def opening(sight: Any) -> tuple[Message, ...]:

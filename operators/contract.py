@@ -7,7 +7,7 @@ dataclasses: their fields are their whole configuration, and the fingerprint is 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -19,6 +19,7 @@ import pyarrow as pa
 from operators.scores import Score
 from operators.weights import Need
 from reelmill.column import Column
+from reelmill.tables import STATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,14 @@ class Operator(ABC):
     @abstractmethod
     def process(self, state: Any, batch: pa.Table) -> pa.Table:
         """Same rows in the same order, with the columns of `writes` (and `error_kind`, `error` where a row failed)."""
+
+    def with_writes(self, batch: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """The batch with the columns of `writes` and a row's state, from one mapping per row; what it lacks is null."""
+        for column in (*self.writes, *STATE):
+            batch = batch.drop_columns([column.name]) if column.name in batch.column_names else batch
+            values = pa.array([row.get(column.name) for row in rows], column.dtype)
+            batch = batch.append_column(pa.field(column.name, column.dtype), values)
+        return batch
 
     def close(self, state: Any) -> None:  # noqa: B027 - most operators hold nothing
         """Called when the worker ends: stop children. Must be safe to call twice."""

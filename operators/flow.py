@@ -14,7 +14,7 @@ from operators.gpu_batches import Batches
 from operators.state_dicts import fitting, read_state
 from operators.weights import Need, Weights, locate, weights_hash
 from reelmill.column import Column
-from reelmill.tables import CLIP_ID, CLIPS, SOURCES, STATE
+from reelmill.tables import CLIP_ID, CLIPS, SOURCES
 
 _READS = {column.name: column for column in (*SOURCES, *CLIPS)}
 MULTIPLE = 8  # RAFT wants sides that are multiples of this
@@ -101,9 +101,7 @@ class Flow(Operator):
     def process(self, state: tuple[Batches, str, DecodeChild], batch: pa.Table) -> pa.Table:
         """The batch with the flow columns; a clip whose frames do not decode gets its error and nulls."""
         rows = [self._row(*state, row) for row in batch.select([column.name for column in self.reads]).to_pylist()]
-        for column in (*self.writes, *STATE):
-            batch = batch.append_column(column.name, pa.array([row.get(column.name) for row in rows], column.dtype))
-        return batch
+        return self.with_writes(batch, rows)
 
     def close(self, state: tuple[Batches, str, DecodeChild]) -> None:
         state[2].close()

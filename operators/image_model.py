@@ -21,7 +21,7 @@ from operators.image_towers import (
 )
 from operators.weights import Need
 from reelmill.column import Column
-from reelmill.tables import CLIP_ID, CLIPS, SOURCES, STATE
+from reelmill.tables import CLIP_ID, CLIPS, SOURCES
 
 _READS = {column.name: column for column in (*SOURCES, *CLIPS)}
 
@@ -130,11 +130,7 @@ class ImageModel(Operator):
         frames = [frame for found in decoded if not isinstance(found, RowError) for frame in found]
         embedded = iter(frame_embeddings(encode, frames))
         cells = [self._cells(tower, row, found, embedded) for row, found in zip(rows, decoded, strict=True)]
-        for column in (*self.writes, *STATE):
-            values = pa.array([cell.get(column.name) for cell in cells], column.dtype)
-            batch = batch.drop_columns([column.name]) if column.name in batch.column_names else batch
-            batch = batch.append_column(pa.field(column.name, column.dtype), values)
-        return batch
+        return self.with_writes(batch, cells)
 
     def close(self, state: tuple[ImageTower, Batches, DecodeChild]) -> None:
         state[2].close()

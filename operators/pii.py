@@ -11,7 +11,7 @@ import pyarrow as pa
 from operators.contract import Operator, Resources
 from operators.text import Text
 from reelmill.column import Column
-from reelmill.tables import CLIP_ID, STATE
+from reelmill.tables import CLIP_ID
 
 STRINGS = next(column for column in Text.writes if column.name == "text_strings")
 _FAILED = "null if no text was read"
@@ -44,9 +44,7 @@ class Pii(Operator):
 
     def process(self, state: None, batch: pa.Table) -> pa.Table:
         rows = [found_in(lines) for lines in batch[STRINGS.name].to_pylist()]
-        for column in (*self.writes, *STATE):
-            batch = batch.append_column(column.name, pa.array([row.get(column.name) for row in rows], column.dtype))
-        return batch
+        return self.with_writes(batch, rows)
 
 
 def found_in(lines: Iterable[str] | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from operators.gpu_batches import Batches
 from operators.state_dicts import fitting, read_state
 from operators.weights import Need, Weights, locate, weights_hash
 from reelmill.column import Column
-from reelmill.tables import CLIP_ID, CLIPS, SOURCES, STATE
+from reelmill.tables import CLIP_ID, CLIPS, SOURCES
 
 _READS = {column.name: column for column in (*SOURCES, *CLIPS)}
 GRID, FRAGMENT_PX = 7, 32  # fragments along and across, and their size: 224 x 224 in all
@@ -116,9 +116,7 @@ class Technical(Operator):
     def process(self, state: tuple[Batches, str, DecodeChild], batch: pa.Table) -> pa.Table:
         """The batch with the quality columns; a clip whose frames do not decode gets its error and nulls."""
         rows = [self._row(*state, row) for row in batch.select([column.name for column in self.reads]).to_pylist()]
-        for column in (*self.writes, *STATE):
-            batch = batch.append_column(column.name, pa.array([row.get(column.name) for row in rows], column.dtype))
-        return batch
+        return self.with_writes(batch, rows)
 
     def close(self, state: tuple[Batches, str, DecodeChild]) -> None:
         state[2].close()

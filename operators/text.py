@@ -15,7 +15,7 @@ from operators.image_model import spread
 from operators.text_places import OVERLAY, SCENE, STATIC, Look, Picture, kinds, same_place
 from operators.text_reader import MIN_PX, Line, TextReader
 from reelmill.column import Column
-from reelmill.tables import CLIP_ID, CLIPS, SOURCES, STATE
+from reelmill.tables import CLIP_ID, CLIPS, SOURCES
 
 _READS = {column.name: column for column in (*SOURCES, *CLIPS)}
 FRAME_ASPECT = 16 / 9
@@ -141,11 +141,7 @@ class Text(Operator):
     def process(self, state: tuple[TextReader, DecodeChild], batch: pa.Table) -> pa.Table:
         """The batch with the text's columns; a clip whose frames do not decode gets its error and nulls."""
         rows = [self._row(*state, row) for row in batch.select([column.name for column in self.reads]).to_pylist()]
-        for column in (*self.writes, *STATE):
-            values = pa.array([row.get(column.name) for row in rows], column.dtype)
-            batch = batch.drop_columns([column.name]) if column.name in batch.column_names else batch
-            batch = batch.append_column(pa.field(column.name, column.dtype), values)
-        return batch
+        return self.with_writes(batch, rows)
 
     def close(self, state: tuple[TextReader, DecodeChild]) -> None:
         state[1].close()

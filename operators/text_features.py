@@ -14,7 +14,7 @@ from operators.text_encoders import Encoded, TextEncoder, load_encoder
 from operators.weights import Need
 from reelmill.captions import Renderings
 from reelmill.column import Column
-from reelmill.tables import CLIP_ID, RENDERINGS, SOURCE_ID, STATE
+from reelmill.tables import CLIP_ID, RENDERINGS, SOURCE_ID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +88,7 @@ class TextFeatures(Operator):
     def process(self, state: TextEncoder, batch: pa.Table) -> pa.Table:
         texts = batch["rendered_text"].to_pylist()
         rows = [self._row(state, encoded) for encoded in self._encoded(state, texts)]
-        for column in (*self.writes, *STATE):
-            batch = batch.append_column(column.name, pa.array([row.get(column.name) for row in rows], column.dtype))
-        return batch
+        return self.with_writes(batch, rows)
 
     def _encoded(self, state: TextEncoder, texts: list[str]) -> list[Encoded]:
         """Captions of like length go together, so that little is padded."""

@@ -16,7 +16,7 @@ from operators.image_towers import checkpoint_needs
 from operators.text_towers import TextTower, open_clip_texts, transformers_texts
 from operators.weights import Need
 from reelmill.column import Column
-from reelmill.tables import CLIP_ID, STATE
+from reelmill.tables import CLIP_ID
 
 TOPICS_FILE = Path(__file__).with_name("topics.yaml")
 _FAILED = "null if the clip has no embedding"
@@ -92,9 +92,7 @@ class Topics(Operator):
 
     def process(self, state: tuple[float, dict[str, Sentences]], batch: pa.Table) -> pa.Table:
         rows = [self._row(*state, frames) for frames in batch[FRAMES.name].to_pylist()]
-        for column in (*self.writes, *STATE):
-            batch = batch.append_column(column.name, pa.array([row.get(column.name) for row in rows], column.dtype))
-        return batch
+        return self.with_writes(batch, rows)
 
     def _row(
         self, scale: float, sentences: dict[str, Sentences], frames: Sequence[Sequence[float]] | None

@@ -15,7 +15,7 @@ from operators.image_towers import checkpoint_needs
 from operators.text_towers import TextTower, open_clip_texts, transformers_texts
 from operators.weights import Need
 from reelmill.column import Column
-from reelmill.tables import CAPTION_TEXTS, CLIP_ID, STATE
+from reelmill.tables import CAPTION_TEXTS, CLIP_ID
 
 WEIGHTS = Column("embedding_weights_hash", pa.string(), "sha256 over the checkpoint's files; null if the row failed")
 _NULL = "null if the clip has no embedding, or no such text"
@@ -84,9 +84,7 @@ class VideoClipScore(Operator):
     def process(self, state: TextTower, batch: pa.Table) -> pa.Table:
         names = [FRAMES.name, WEIGHTS.name, self.text]
         rows = [self._row(state, *values) for values in zip(*(batch[name].to_pylist() for name in names), strict=True)]
-        for column in (*self.writes, *STATE):
-            batch = batch.append_column(column.name, pa.array([row.get(column.name) for row in rows], column.dtype))
-        return batch
+        return self.with_writes(batch, rows)
 
     def _row(
         self, tower: TextTower, frames: Sequence[Sequence[float]] | None, weights_hash: str | None, text: str | None
