@@ -173,25 +173,30 @@ class DecodeChild:
         assert process.stdout is not None
         fd = process.stdout.fileno()
 
+        def look() -> None:
+            if time.monotonic() > deadline:
+                raise RowError(
+                    "resource", f"decoding passed its {limit} and was stopped; raise the limit, or remux the file"
+                )
+            used = _private_bytes(process.pid)
+            if used is not None and used > self._limit_bytes:
+                raise RowError(
+                    "resource",
+                    f"decoding used {used / 1e9:.2f} GB of private memory, more than its "
+                    f"limit of {self._limit_bytes / 1e9:g} GB, and was stopped; raise the limit, or scale the file "
+                    "down",
+                )
+
         def wait() -> None:
             while not select.select([fd], [], [], WATCH_INTERVAL_S)[0]:
-                if time.monotonic() > deadline:
-                    raise RowError(
-                        "resource", f"decoding passed its {limit} and was stopped; raise the limit, or remux the file"
-                    )
-                used = _private_bytes(process.pid)
-                if used is not None and used > self._limit_bytes:
-                    raise RowError(
-                        "resource",
-                        f"decoding used {used / 1e9:.2f} GB of private memory, more than its "
-                        f"limit of {self._limit_bytes / 1e9:g} GB, and was stopped; raise the limit, or scale the "
-                        "file down",
-                    )
+                look()
 
         try:
-            return _receive(fd, wait)
+            reply = _receive(fd, wait)
         except EOFError:
             raise _Died(process.wait()) from None
+        look()  # a busy machine may not have let us look before: the limits hold all the same
+        return reply
 
     @staticmethod
     def _answer_of(reply: tuple[Any, ...], target: str) -> Any:

@@ -187,3 +187,13 @@ def test_close_is_safe_twice_and_limits_are_checked() -> None:
     assert gone(pid)
     with pytest.raises(ValueError, match="memory_limit_gb is 0"):
         DecodeChild(memory_limit_gb=0)
+
+
+def test_limits_hold_where_nobody_looked_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a call may end before its parent gets a CPU to look at it."""
+    monkeypatch.setattr("operators.decode_child.WATCH_INTERVAL_S", 60.0)
+    for limit_gb, timeout_s, message in ((2.0, 1e-9, "time limit of 1e-09 s"), (0.005, 60.0, "private memory")):
+        child = DecodeChild(limit_gb)
+        with pytest.raises(RowError, match=message):
+            child.call("os:getpid", {}, timeout_s)
+        assert child.pid is None
