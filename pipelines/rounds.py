@@ -7,6 +7,7 @@ calls it here. Either way the rows that come out are the same.
 
 import dataclasses
 import json
+import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -109,9 +110,11 @@ class StageWorker:
     def _process(self, batch: pa.Table) -> pa.Table:
         try:
             return self._checked(batch, self.job.operator.process(self._state, batch))
-        except Exception:
+        except Exception as error:
             if self.job.strict:
                 raise
+            if not isinstance(error, RowError):  # a bug of ours that single rows may not show: said, not lost
+                logging.getLogger(__name__).warning("%s: row by row after", self.job.operator.name, exc_info=True)
         return pa.concat_tables(self._process_alone(batch.slice(i, 1)) for i in range(batch.num_rows))
 
     def _process_alone(self, row: pa.Table) -> pa.Table:
