@@ -62,7 +62,8 @@ def _pts(uri: str) -> tuple[int, ...]:
 def planned(name: str, frames: FramesRequest, tier: Tier, rule: PixelRule, child: DecodeChild) -> dict[str, Any]:
     """One line: what a tier shows of a clip, and what native frames would cost."""
     parts = parts_of(frames, CHUNK_S)
-    plan = plan_parts(parts, frames, {}, tier, rule)
+    shown = plan_parts(parts, frames, {}, Budget(), tier, rule)
+    plan = shown.frames
     times = plan.grid_thw[0]
     native = times * (frames.size_px[1] // rule.factor) * (frames.size_px[0] // rule.factor)
     line = {
@@ -77,7 +78,7 @@ def planned(name: str, frames: FramesRequest, tier: Tier, rule: PixelRule, child
     }
     started = _children_s()
     try:
-        see(parts, plan, frames, child)
+        see(parts, shown, frames, child)
     except RowError as error:
         return {**line, "error": str(error)}
     child.close()  # a child's CPU time is counted when it has ended

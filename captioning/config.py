@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from captioning.budget import RULES, TIERS, PixelRule, Tier
+from captioning.details import DetailRule
 from operators.weights import Weights
 
 PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "stored": "auto"}
@@ -138,11 +139,14 @@ class Budget:
             trigger that fires, and an answer that stays invalid, raises it by one.
         triggers: measured columns that raise the tier; one that was not measured raises nothing.
         chunk_s: a longer clip is looked at in equal parts of at most this length, whose texts are then merged.
+        details: parts of frames at native size where the operator `text` read what the frames show too small; null:
+            none.
     """
 
     tiers: tuple[Tier, ...] = tuple(TIERS.values())
     triggers: tuple[Trigger, ...] = ()
     chunk_s: float = 10.0
+    details: DetailRule | None = None
 
     def __post_init__(self) -> None:
         if not self.tiers:

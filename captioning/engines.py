@@ -60,6 +60,11 @@ class FramesRequest:
     size_px: tuple[int, int]
     pixel_aspect: float = 1.0
 
+    @property
+    def square_size_px(self) -> tuple[int, int]:
+        """Width and height in square pixels."""
+        return round(self.size_px[0] * self.pixel_aspect), self.size_px[1]
+
 
 @dataclass(frozen=True, slots=True)
 class Clip:

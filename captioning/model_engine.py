@@ -20,7 +20,7 @@ from captioning.budget import PixelRule
 from captioning.config import Budget, Decoding
 from captioning.conversation import AnswerRefused, Conversation, Described, Minutes, Model
 from captioning.engines import CaptionResult, Clip, ClipFacts, Evidence
-from captioning.looks import MEMORY_LIMIT_GB, Sight, first_tier, parts_of, plan_parts, see
+from captioning.looks import MEMORY_LIMIT_GB, SeenDetail, Sight, first_tier, parts_of, plan_parts, see
 from captioning.measured import MeasuredEngine
 from captioning.schema import ANSWERS, Plan, schema_hash
 from captioning.yes_no import Judge
@@ -175,7 +175,8 @@ class ModelEngine(ABC):
         assert clip.frames is not None
         parts = parts_of(clip.frames, self.settings.budget.chunk_s)
         rule = self.rule or FALLBACK
-        plan = plan_parts(parts, clip.frames, clip.row, self.settings.budget.tiers[tier], rule)
+        budget = self.settings.budget
+        plan = plan_parts(parts, clip.frames, clip.row, budget, budget.tiers[tier], rule)
         return await asyncio.to_thread(see, parts, plan, clip.frames, self._child)
 
     def _record(self, tier: str, fired: Sequence[str]) -> dict[str, Any]:
@@ -208,7 +209,21 @@ def _seen(sights: Sequence[Sight], clip: Clip) -> dict[str, Any]:
         "seen_width_px": first.width_px,
         "seen_height_px": first.height_px,
         "seen_grid_thw": [dict(zip("thw", sight.plan.grid_thw, strict=True)) for sight in sights],
-        "num_visual_tokens": sum(sight.plan.num_tokens for sight in sights),
+        "seen_details": [_detail(seen, pts) for sight in sights for seen in sight.details],
+        "num_visual_tokens": sum(sight.num_tokens for sight in sights),
+    }
+
+
+def _detail(seen: SeenDetail, frame_pts: Sequence[int]) -> dict[str, Any]:
+    detail = seen.detail
+    return {
+        "index": frame_pts.index(detail.pts),
+        "pts": detail.pts,
+        "time_s": seen.time_s,
+        "left_px": detail.left_px,
+        "top_px": detail.top_px,
+        "width_px": detail.width_px,
+        "height_px": detail.height_px,
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from captioning import prompts
 from captioning.budget import PixelRule
 from captioning.config import Decoding, Server
 from captioning.conversation import Message, Question, Reply
@@ -173,6 +174,9 @@ def _pictures(sight: Sight) -> list[dict[str, Any]]:
     for seconds, frame_HWC in zip(sight.times_s, sight.frames_THWC, strict=True):
         found.append({"type": "text", "text": f"<{seconds:.1f} seconds>"})
         found.append({"type": "image_url", "image_url": {"url": _data_url(frame_HWC)}})
+    for seen in sight.details:
+        found.append({"type": "text", "text": prompts.detail(seen.time_s)})
+        found.append({"type": "image_url", "image_url": {"url": _data_url(seen.pixels_HWC)}})
     return found
 
 

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from captioning import prompts
 from captioning.budget import PixelRule
 from captioning.config import LocalModel
 from captioning.conversation import Message
@@ -30,17 +33,24 @@ def rule_of(processor: Any) -> PixelRule | None:
 
 
 def prompt_text(processor: Any, messages: Iterable[Message]) -> str:
-    """The conversation in the checkpoint's own template, with one placeholder per sight."""
+    """The conversation in the checkpoint's own template, with a placeholder per sight and per detail."""
     turns = []
     for message in messages:
-        video = [{"type": "video"}] if message.sight is not None else []
-        turns.append({"role": message.role, "content": [*video, {"type": "text", "text": message.text}]})
+        content = [] if message.sight is None else [{"type": "video"}]
+        for seen in () if message.sight is None else message.sight.details:
+            content += [{"type": "text", "text": prompts.detail(seen.time_s)}, {"type": "image"}]
+        turns.append({"role": message.role, "content": [*content, {"type": "text", "text": message.text}]})
     return processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
 
 def sights_of(messages: Iterable[Message]) -> list[Sight]:
     """What is shown, in order."""
     return [message.sight for message in messages if message.sight is not None]
+
+
+def details_of(messages: Iterable[Message]) -> list[np.ndarray]:
+    """The parts of frames that are shown, in order, as uint8 RGB [H, W, 3]."""
+    return [seen.pixels_HWC for sight in sights_of(messages) for seen in sight.details]
 
 
 def video_metadata(sight: Sight) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def _read(path: Path) -> dict[str, str]:
     import yaml
 
     prompts = yaml.safe_load(path.read_text(encoding="utf-8"))
-    wanted = {"system", "repair", "evidence", "no_evidence", *QUESTIONS.values()}
+    wanted = {"system", "repair", "detail", "evidence", "no_evidence", *QUESTIONS.values()}
     if missing := sorted(wanted - set(prompts)):
         raise ValueError(f"{path}: there is no prompt {', '.join(missing)}")
     return {name: text.strip() for name, text in prompts.items()}
@@ -59,6 +59,11 @@ def question(answer: type[Answer], sentences: Sequence[str] = (), texts: Any = N
 def repair(problem: str) -> str:
     """What is said after an answer that was refused."""
     return _filled(_read(PATH)["repair"], {"problem": problem})
+
+
+def detail(time_s: float) -> str:
+    """What is said before a part of a frame."""
+    return _filled(_read(PATH)["detail"], {"seconds": f"{time_s:.1f}"})
 
 
 def _filled(text: str, parts: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from captioning.conversation import Message, Question, Reply
 from captioning.grammar import Grammar
 from captioning.model_engine import ModelEngine, ModelSettings
 from captioning.processors import (
+    details_of,
     load_processor,
     origin_of,
     prompt_text,
@@ -159,9 +160,9 @@ class TransformersModel:
         )
 
     def _inputs(self, messages: tuple[Message, ...]) -> Any:
-        videos: dict[str, Any] = {}
+        seen: dict[str, Any] = {}
         if sights := sights_of(messages):
-            videos = {
+            seen = {
                 "videos": [sight.frames_THWC for sight in sights],
                 "videos_kwargs": {
                     "video_metadata": [video_metadata(sight) for sight in sights],
@@ -169,7 +170,9 @@ class TransformersModel:
                     **({} if self.rule is None else {"do_resize": False, "cap_pixels_per_frame": False}),
                 },
             }
-        return self._processor(text=[prompt_text(self._processor, messages)], return_tensors="pt", **videos)
+        if details := details_of(messages):
+            seen |= {"images": details, "images_kwargs": {} if self.rule is None else {"do_resize": False}}
+        return self._processor(text=[prompt_text(self._processor, messages)], return_tensors="pt", **seen)
 
     def _ends(self) -> set[int]:
         end = self._network.generation_config.eos_token_id

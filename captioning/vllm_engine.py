@@ -17,6 +17,7 @@ from captioning.config import PRECISIONS, Decoding, LocalModel
 from captioning.conversation import Message, Question, Reply
 from captioning.model_engine import ModelEngine, ModelSettings
 from captioning.processors import (
+    details_of,
     load_processor,
     origin_of,
     prompt_text,
@@ -56,7 +57,8 @@ class VLLMEngine(ModelEngine):
         return self.model.num_parallel
 
     async def load(self) -> "VLLMModel":
-        self._loaded = VLLMModel(self.model, self.settings.decoding)
+        details = self.settings.budget.details
+        self._loaded = VLLMModel(self.model, self.settings.decoding, details.max_num if details else 0)
         return self._loaded
 
     async def unload(self) -> None:
@@ -77,12 +79,13 @@ class VLLMModel:
     Args:
         model: where it is.
         decoding: sampling.
+        max_details: parts of frames in a question.
 
     Raises:
         ValueError: vLLM is not installed.
     """
 
-    def __init__(self, model: LocalModel, decoding: Decoding) -> None:
+    def __init__(self, model: LocalModel, decoding: Decoding, max_details: int) -> None:
         try:
             import vllm  # type: ignore[import-not-found]
             from vllm.config import StructuredOutputsConfig  # type: ignore[import-not-found]
@@ -97,8 +100,8 @@ class VLLMModel:
         self.rule = rule_of(self._processor)
         self.origin = origin_of(folder, model, self._processor, f"vllm {vllm.__version__}")
         answers = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)  # xgrammar has a length bug
-        arguments = vllm.AsyncEngineArgs(**engine_arguments(str(folder), model), structured_outputs_config=answers)
-        self._engine: Any = AsyncLLM.from_engine_args(arguments)
+        arguments = engine_arguments(str(folder), model, max_details) | {"structured_outputs_config": answers}
+        self._engine: Any = AsyncLLM.from_engine_args(vllm.AsyncEngineArgs(**arguments))
 
     def shutdown(self) -> None:
         """Ends vLLM's own processes."""
@@ -147,14 +150,14 @@ class VLLMModel:
         return last
 
 
-def engine_arguments(folder: str, model: LocalModel) -> dict[str, Any]:
+def engine_arguments(folder: str, model: LocalModel, max_details: int = 0) -> dict[str, Any]:
     """For `vllm.AsyncEngineArgs`: no code of the checkpoint, safetensors only."""
     return {
         "model": folder,
         "dtype": PRECISIONS[model.precision],
         "load_format": "safetensors",
         "trust_remote_code": False,
-        "limit_mm_per_prompt": {"video": 1, "image": 0},
+        "limit_mm_per_prompt": {"video": 1, "image": max_details},
         "enable_prefix_caching": True,
         "disable_log_stats": True,
     }
@@ -172,8 +175,13 @@ def sampling(question: Question, decoding: Decoding) -> dict[str, Any]:
 
 def prompt_of(messages: tuple[Message, ...], processor: Any, rule: PixelRule | None) -> dict[str, Any]:
     """What `generate` is given: text with placeholders, and the planned frames with their times."""
+    from PIL import Image
+
     prompt: dict[str, Any] = {"prompt": prompt_text(processor, messages)}
     if sights := sights_of(messages):
-        prompt["multi_modal_data"] = {"video": [(sight.frames_THWC, video_metadata(sight)) for sight in sights]}
+        data: dict[str, Any] = {"video": [(sight.frames_THWC, video_metadata(sight)) for sight in sights]}
+        if details := details_of(messages):
+            data["image"] = [Image.fromarray(pixels_HWC) for pixels_HWC in details]
+        prompt["multi_modal_data"] = data
         prompt["mm_processor_kwargs"] = {"do_sample_frames": False, **({} if rule is None else {"size": ANY_SIZE})}
     return prompt

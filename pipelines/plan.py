@@ -130,7 +130,8 @@ class Plan:
         if self.caption is None:
             found["captions"] = found["caption_checks"] = ""
         else:  # the texts are made of scores: a changed meter makes them stale
-            looked_up = [found["models"]] if self.caption.budget.triggers else []  # a trigger may be a model's column
+            budget = self.caption.budget  # a trigger may be a model's column, and details are where `text` read
+            looked_up = [found["models"]] if budget.triggers or budget.details else []
             add("captions", self.caption.captioner_id, found["scores"], *looked_up)
             add("caption_checks", checks.VERSION, found["captions"], found["scores"], found["models"])
         after = {n: [identity(o), found["captions"], found["models"]] for n, o in self.after_captions_by_name.items()}

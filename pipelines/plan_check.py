@@ -52,6 +52,8 @@ def check_plan(plan: "Plan") -> None:
     if plan.caption is not None:
         for index, trigger in enumerate(plan.caption.budget.triggers):
             _check_number(trigger.column, clips, f"captions.budget.triggers[{index}]")
+        if plan.caption.budget.details is not None and "text_boxes" not in clips:
+            raise PlanError("captions.budget.details: nothing reads text; add {op: text} to models")
     _check_after_captions(plan, clips)
     for operator in plan.tokenizers:
         _check_writes([*tables.SHARD_KEYS, *_new(operator, tables.SHARD_KEYS)], f"shards of {operator.name}")

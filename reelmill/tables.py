@@ -175,6 +175,9 @@ CAPTION_TEXTS = (
 )
 EVIDENCE = pa.struct([("field", s), ("sentence", s), ("columns", pa.list_(s))])
 SEEN_FRAME = pa.struct([("index", i32), ("pts", i64), ("time_s", f64)])
+SEEN_DETAIL = pa.struct(
+    [*SEEN_FRAME, *(pa.field(f"{side}_px", i32) for side in ("left", "top", "width", "height"))],
+)
 SEEN_GRID = pa.struct([("t", i32), ("h", i32), ("w", i32)])
 
 _NO_LABEL = "one of captioning.schema.VOCABULARIES; null unless a model wrote the texts"
@@ -208,6 +211,12 @@ CAPTION_PROVENANCE = (
         "seen_grid_thw",
         pa.list_(SEEN_GRID),
         "per look (part of a long clip): grid of patches; null where the model's rule is not known",
+    ),
+    Column(
+        "seen_details",
+        pa.list_(SEEN_DETAIL),
+        "parts of frames that it got at native size besides: the frame as in seen_frames, and the box in square pixels "
+        f"of the displayed frame; {_NO_MODEL}",
     ),
     Column(
         "num_visual_tokens",

@@ -4,6 +4,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 from captioning import prompts
 from captioning.budget import Tier
 from captioning.config import Budget, Decoding, Server, Trigger
+from captioning.details import DetailRule
 from captioning.operator import Caption
 from operators.contract import RUN_LOG
+from pipelines.plan_check import PlanError
 from reelmill.tables import CAPTION_TEXTS
 from tests.caption_rows import clip_rows
 from tests.caption_server import FAULTS, CaptionServer, caption_server
@@ -95,14 +98,34 @@ def test_what_is_sent_is_what_was_planned(
     one, other = (request["messages"][1]["content"] for request in looks)
     assert one[:-1] == other[:-1]  # the pictures stand first, so that a server can use them again
     assert [part["text"] for part in one if part["type"] == "text"][:3] == [f"<{t} seconds>" for t in (0.2, 0.5, 0.8)]
-    pictures = [part["image_url"]["url"] for part in one if part["type"] == "image_url"]
-    jpeg = np.frombuffer(base64.b64decode(pictures[0].partition(",")[2]), np.uint8)
-    picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
-    assert picture is not None
-    assert picture.shape == (96, 160, 3)
+    assert _picture(next(part for part in one if part["type"] == "image_url")).shape == (96, 160, 3)
     monkeypatch.delenv("CAPTION_KEY")
     with pytest.raises(ValueError, match="the variable CAPTION_KEY is not set"):
         run(caption(server, api_key_env="CAPTION_KEY"), table)
+
+
+def _picture(part: dict[str, Any]) -> np.ndarray:
+    jpeg = np.frombuffer(base64.b64decode(part["image_url"]["url"].partition(",")[2]), np.uint8)
+    picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+    assert picture is not None
+    return picture
+
+
+def test_small_text_is_sent_at_native_size_after_the_frames(server: CaptionServer, tmp_path: Path) -> None:
+    server.reset()
+    write_video(tmp_path / "wide.mp4", texture(12, 480, 640, seed=1), fps=12)
+    clip = clip_rows([tmp_path / "wide.mp4"])
+    pts = clip.to_pylist()[0]["frame_pts"]
+    lines = [{"pts": pts[3], "text": "EXIT", "left": 0.1, "top": 0.5, "width": 0.08, "height": 0.03}]
+    budget = replace(TINY, details=DetailRule(max_share=0.3))
+    (row,) = run(caption(server, budget=budget), clip.append_column("text_boxes", pa.array([lines])))
+    (detail,) = row["seen_details"]
+    assert (detail["index"], detail["width_px"], detail["height_px"]) == (3, 96, 32)
+    assert row["num_visual_tokens"] <= 45
+    sent = server.requests[0]["messages"][1]["content"]
+    assert [part["type"] for part in sent[-3:]] == ["text", "image_url", "text"]
+    assert sent[-3]["text"] == "Part of the frame at 0.2 seconds, at full size, to read what is written there:"
+    assert _picture(sent[-2]).shape == (32, 96, 3)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -210,3 +233,30 @@ def test_a_changed_prompt_captions_again_and_an_unchanged_one_nothing(
     assert len(server.requests) == 2 * num_asked
     assert other.captions.rel != first.captions.rel
     assert [row["prompt_hash"] for row in rows(other, other.captions.rel)] == [prompts.prompt_hash()] * 2
+
+
+def test_details_come_from_the_text_that_was_read(server: CaptionServer, tmp_path: Path) -> None:
+    footage = tmp_path / "in"
+    footage.mkdir()
+    frames_THWC = np.full((12, 360, 640, 3), 90, np.uint8)
+    for frame_HWC in frames_THWC:
+        cv2.putText(frame_HWC, "EXIT 42", (200, 200), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255, 255, 255), 2, cv2.LINE_AA)
+    write_video(footage / "sign.mp4", frames_THWC, fps=12)
+    budget = "{tiers: [{name: tiny, max_tokens: 60, max_frames: 2}], details: {max_share: 0.4}}"
+    settings = f"captions={{engine: openai, server: {{url: '{server.url}', model: m}}, budget: {budget}}}"
+    server.reset()
+    run = mill(
+        tmp_path / "out",
+        footage,
+        settings,
+        "models=[{op: text, num_frames: 1, width_px: 640}]",
+        "tokens=[]",
+        "rules=[]",
+    )
+    (row,) = rows(run, run.captions.rel)
+    (detail,) = row["seen_details"]
+    box = _picture(server.requests[0]["messages"][1]["content"][-2])
+    assert box.shape == (detail["height_px"], detail["width_px"], 3)
+    assert (box > 200).mean() > 0.03  # letters
+    with pytest.raises(PlanError, match=r"captions.budget.details: nothing reads text; add \{op: text\} to models"):
+        mill(tmp_path / "out", footage, settings)

@@ -4,21 +4,25 @@
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from captioning.budget import Tier
 from captioning.config import Budget, Decoding, LocalModel
+from captioning.details import DetailRule
 from captioning.operator import Caption
 from captioning.schema import CaptionTexts, json_schema
 from operators.weights import weights_hash
 from pipelines.ledger import Ledger
 from pipelines.rounds import UNIT, StageJob
 from pipelines.run import cluster, run_on_ray
+from reelmill.spans import read_span
 from reelmill.storage import Store
 from reelmill.tables import CAPTION_TEXTS, CAPTIONS
 from tests.caption_rows import clip_rows
@@ -113,6 +117,45 @@ def test_the_processor_makes_the_tokens_that_were_planned(
     assert row["num_visual_tokens"] == counted[0][0] <= 64
 
 
+@pytest.mark.parametrize(("family", "factor", "columns"), [("qwen3_vl", 32, 2), ("qwen2_5_vl", 28, 3)])
+def test_text_that_the_frames_show_too_small_is_shown_at_native_size(
+    folders: dict[str, Path], table: pa.Table, family: str, factor: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    from captioning.transformers_engine import TransformersModel
+
+    phone = table.to_pylist()[2]
+    assert (phone["width_px"], phone["height_px"]) == (2160, 3840)
+    line = {"pts": phone["frame_pts"][10], "text": "EXIT", "left": 0.5, "top": 0.25, "width": 0.02, "height": 0.005}
+    shown = []
+    inputs = TransformersModel._inputs
+
+    def noting(self: Any, messages: Any) -> Any:
+        shown.append((messages, inputs(self, messages)))
+        return shown[-1][1]
+
+    monkeypatch.setattr(TransformersModel, "_inputs", noting)
+    tier = Tier(name="tiny", max_tokens=80, max_frames=2)
+    caption = replace(operator(folders[family]), budget=Budget(tiers=(tier,), details=DetailRule()))
+    (found,) = run(caption, table.slice(2, 1).append_column("text_boxes", pa.array([[line]])))
+    assert found["status"] == "ok"
+    (detail,) = found["seen_details"]
+    assert (detail["index"], detail["time_s"]) == (10, pytest.approx(10 / 60, abs=0.01))
+    assert (detail["width_px"], detail["height_px"]) == (columns * factor, 2 * factor)
+    assert detail["left_px"] <= 1080
+    assert detail["left_px"] + detail["width_px"] >= 1080 + 0.02 * 2160
+    sight, made = next((m.sight, made) for messages, made in shown for m in messages if m.sight)
+    num_tokens = columns * 2
+    image_token = AutoTokenizer.from_pretrained(folders[family]).convert_tokens_to_ids("<|image_pad|>")
+    assert int((made["input_ids"] == image_token).sum()) == num_tokens
+    assert found["num_visual_tokens"] == sight.num_tokens == sight.plan.num_tokens + num_tokens <= 80
+    (native_HWC,) = read_span(phone["uri"], [line["pts"]], phone["seek_pts"])
+    top, left = detail["top_px"], detail["left_px"]
+    part_HWC = native_HWC[top : top + detail["height_px"], left : left + detail["width_px"]]
+    assert np.array_equal(sight.details[0].pixels_HWC, part_HWC)
+
+
 def test_what_vllm_is_given_is_what_was_planned(folders: dict[str, Path], table: pa.Table) -> None:
     from captioning.conversation import Message
     from captioning.looks import parts_of, plan_parts, see
@@ -125,7 +168,7 @@ def test_what_vllm_is_given_is_what_was_planned(folders: dict[str, Path], table:
     rule, frames = rule_of(processor), frames_request(table.slice(1, 1).to_pylist()[0])
     assert rule is not None
     parts = parts_of(frames, 10.0)
-    (sight,) = see(parts, plan_parts(parts, frames, {}, TINY.tiers[0], rule), frames, child)
+    (sight,) = see(parts, plan_parts(parts, frames, {}, TINY, TINY.tiers[0], rule), frames, child)
     child.close()
     prompt = prompt_of((Message("user", "What?", sight),), processor, rule)
     assert prompt["prompt"].count("<|video_pad|>") == 1
