@@ -44,6 +44,7 @@ OPERATORS: dict[str, str] = {
     "text_features": "operators.text_features:TextFeatures",
     "topics": "operators.topics:Topics",
     "video_clip_score": "operators.video_clip_score:VideoClipScore",
+    "vtss": "operators.vtss:Vtss",
 }
 
 

@@ -11,6 +11,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 def read_state(path: Path) -> dict[str, Any]:
     """Tensors by name of a .safetensors file or of a pickle read with `weights_only`; "state_dict" inside is unpacked.
 
+    Beside the tensors a pickle may hold plain values and NumPy's numbers, as FAST-VQA's training code stores results.
+
     Raises:
         ValueError: the file is neither, or holds anything but tensors.
     """
@@ -21,7 +23,8 @@ def read_state(path: Path) -> dict[str, Any]:
 
         return load_file(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_numbers()):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the bytes make it raise
         raise ValueError(f"weights {path}: not a state dict that can be read safely: {error}") from error
     for key in ("state_dict", "model"):
@@ -30,6 +33,15 @@ def read_state(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise ValueError(f"weights {path}: holds something else than tensors by name")
     return found
+
+
+def _numpy_numbers() -> list[Any]:
+    """What a pickle of a NumPy number names: none of it runs anything. Its function has moved, so it has two names."""
+    import numpy as np
+    from numpy._core.multiarray import scalar
+
+    kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool")]
+    return [np.dtype, *kinds, scalar, (scalar, "numpy.core.multiarray.scalar")]
 
 
 def fitting(state: Mapping[str, Any], shapes: Shapes, what: str, prefix: str = "") -> dict[str, Any]:

@@ -9,17 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from operators.technical import (
-    GRID,
-    Technical,
-    cut,
-    enlarged,
-    fragment_places,
-    frame_indices,
-    load_network,
-    read_fragments,
-    summary,
-)
+from operators.fragments import GRID, cut, enlarged, fragment_places, load_network, read_fragments
+from operators.technical import Technical, frame_indices, summary
 from tests.videos import texture, write_video
 
 GOLDEN = Path(__file__).with_name("fragment_quality_golden.json")
@@ -76,7 +67,7 @@ def test_frames_are_four_in_each_eighth() -> None:
 def test_fragments_are_untouched_native_pixels_from_all_over_the_tile(tiles: int) -> None:
     rows, columns = np.mgrid[:1080, :1920]
     frame_HWC = np.stack([rows // 256, rows % 256, columns // 8], axis=-1).astype(np.uint8)
-    places = fragment_places((1080, 1920), tiles, seed=0, draw=1)
+    places = fragment_places((1080, 1920), tiles, seed=0, draw=1, num_groups=4)
     assert places.shape == (4, tiles * tiles, GRID, GRID, 2)
     found = np.zeros((tiles * tiles, 224, 224, 3), np.uint8)
     cut(frame_HWC, places[2], found)
@@ -88,7 +79,7 @@ def test_fragments_are_untouched_native_pixels_from_all_over_the_tile(tiles: int
         assert (top // height == (y * GRID + np.arange(GRID))[:, None]).all()
         assert ((left + 7) // width - (x * GRID + np.arange(GRID)) >= 0).all()
         assert (np.diff(cells[:, :, 0, 0, 0] * 256 + cells[:, :, 0, 0, 1], axis=1) == 1).all()
-    assert not np.array_equal(places, fragment_places((1080, 1920), tiles, seed=0, draw=0))
+    assert not np.array_equal(places, fragment_places((1080, 1920), tiles, seed=0, draw=0, num_groups=4))
     assert enlarged(np.zeros((100, 400, 3), np.uint8), 1).shape == (224, 896, 3)
 
 
@@ -110,7 +101,7 @@ def test_the_operator_loads_the_published_layout_and_scores_a_clip(tmp_path: Pat
     state: dict[str, Any] = {name: t.clone() for name, t in FragmentQuality().state_dict().items()}
     for block in ("layers.0.blocks.0", "layers.3.blocks.1"):  # buffers, as in the published file
         state[f"fragments_backbone.{block}.attn.relative_position_index"] = torch.zeros(392, 392, dtype=torch.int64)
-    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "w.pth")
+    torch.save({"state_dict": state, "validation_results": (np.float64(0.8),)}, tmp_path / "w.pth")
     path = write_video(tmp_path / "a.mp4", texture(40, 256, 320), fps=20)
     row = clip_row(path, 40, (256, 320))
     broken = row | {"clip_id": "d", "uri": str(tmp_path / "none.mp4")}
@@ -128,11 +119,11 @@ def test_the_operator_loads_the_published_layout_and_scores_a_clip(tmp_path: Pat
     assert len(first["technical_tile_samples"]) == 1  # a third of 256 pixels is too small for a tile
     assert first["technical_pixel_share"] == pytest.approx(224 * 224 / (256 * 320))
     assert (failed["technical_score"], failed["error_kind"]) == (None, "transient")
-    fragments = read_fragments(row["uri"], row["frame_pts"][:32], None, 1, 2, 0)
+    fragments = read_fragments(row["uri"], row["frame_pts"][:32], None, 1, 2, 0, 8)
     assert fragments.shape == (2, 32, 224, 224, 3)
     del state["vqa_head.fc_last.bias"]
     with pytest.raises(ValueError, match=r"no weights of FasterVQA: vqa_head.fc_last.bias is missing"):
-        load_network(state)
+        load_network(state, "FasterVQA")
 
 
 def test_scores_of_draws_and_tiles() -> None:
