@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tokenize operator: kept clips to token rows, one per window, size bucket (or crop) and augmentation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from operators.contract import Operator, Resources, RowError
 from operators.decode_child import DecodeChild
+from operators.read_ahead import ReadAhead
 from operators.text import Text
 from reelmill.column import Column, arrow_schema
 from reelmill.mirror import FLIP
@@ -18,7 +19,7 @@ from reelmill.tokens import Plan, PlannedBucket, TokenizerSpec, pack, shard_colu
 from tokenization.adapters.reference import Reference
 from tokenization.contract import Codec, Tokenizer
 from tokenization.crops import Crop
-from tokenization.frames import ClipFrames
+from tokenization.frames import ClipFrames, Cut
 
 PSNR = ("first", "all", "none")
 AUGMENTATIONS = ("none", FLIP)
@@ -38,8 +39,8 @@ class Tokenize(Operator):
     """Tokens of clips.
 
     A clip is decoded once, in a child process; each window is scaled from the native frames to every bucket, so a
-    bucket's tokens do not depend on which other buckets are asked for. One window is held at a time. A failed clip
-    gives one row with its error.
+    bucket's tokens do not depend on which other buckets are asked for. While a window is encoded, the next one is
+    decoded; no more are held. A failed clip gives one row with its error.
 
     Args:
         tokenizer: what encodes (`tokenization.catalog`); its settings are the other keys of the recipe's item.
@@ -105,34 +106,68 @@ class Tokenize(Operator):
         return self.spec.plan_times(times_s, row["height_px"], row["width_px"], fps)
 
     def setup(self) -> "_State":
-        return _State(self.tokenizer.load(), DecodeChild(self.memory_limit_gb))
+        return _State(self.tokenizer.load(), DecodeChild(self.memory_limit_gb), ReadAhead())
 
     def close(self, state: "_State") -> None:
         state.child.close()
+        state.ahead.close()
 
     def process(self, state: "_State", batch: pa.Table) -> pa.Table:
         """Rows of `writes`: the windows of each clip, in the clips' order."""
-        rows: list[dict[str, Any]] = []
-        for row in batch.select([column.name for column in self.reads]).to_pylist():
+        rows = batch.select([column.name for column in self.reads]).to_pylist()
+        jobs = [self._job(row) for row in rows]
+        found: list[list[dict[str, Any]]] = [[] for _ in rows]
+        failed: dict[int, RowError] = {}
+        for number, index, cut in state.ahead(self._cuts(state.child, jobs)):
+            if number in failed:
+                continue
             try:
-                rows += self._clip_rows(state, row)
+                found[number] += self._window_rows(state.codec, jobs[number], index, cut)
             except RowError as error:
-                keys = {"clip_id": row["clip_id"], "source_id": row["source_id"]}
-                rows.append({**keys, "error_kind": error.kind, "error": str(error)})
-        return pa.Table.from_pylist(rows, schema=arrow_schema(self.writes))
+                failed[number] = error
+        for number, error in failed.items():
+            keys = {"clip_id": rows[number]["clip_id"], "source_id": rows[number]["source_id"]}
+            found[number] = [{**keys, "error_kind": error.kind, "error": str(error)}]
+        return pa.Table.from_pylist([row for some in found for row in some], schema=arrow_schema(self.writes))
 
-    def _clip_rows(self, state: "_State", row: dict[str, Any]) -> list[dict[str, Any]]:
-        job = _ClipJob.of(self, row)
+    def _job(self, row: dict[str, Any]) -> "_ClipJob | RowError":
+        try:
+            return _ClipJob.of(self, row)
+        except RowError as error:
+            return error
+
+    def _cuts(
+        self, child: DecodeChild, jobs: Sequence["_ClipJob | RowError"]
+    ) -> Iterator[tuple[int, int, Cut | RowError]]:
+        """(job, window, frames or why there are none); the windows of a job end with its error."""
+        for number, job in enumerate(jobs):
+            if isinstance(job, RowError):
+                yield number, 0, job
+                continue
+            for index in range(len(job.plan.windows)):
+                arguments = {"clip": job.frames, "index": index}
+                try:
+                    cut = child.call("tokenization.frames:next_window", arguments, self.time_limit_s)
+                except RowError as error:
+                    yield number, index, error
+                    break
+                yield number, index, cut
+
+    def _window_rows(
+        self, codec: Codec, job: "_ClipJob | RowError", index: int, cut: Cut | RowError
+    ) -> list[dict[str, Any]]:
+        """Raises RowError where there are no frames."""
+        if isinstance(cut, RowError):
+            raise cut
+        assert isinstance(job, _ClipJob)
         rows = []
-        for index in range(len(job.plan.windows)):
-            arguments = {"clip": job.frames, "index": index}
-            cut = state.child.call("tokenization.frames:next_window", arguments, self.time_limit_s)
-            for keys, bucket, frames_THWC in job.pieces(index, cut):
-                for aug in self._augs(row):
-                    seen = frames_THWC if aug == "none" else np.ascontiguousarray(frames_THWC[:, :, ::-1])
-                    aug_id = "+".join([part for part in (keys["aug_id"], aug) if part != "none"]) or "none"
-                    rows.append({**keys, "aug_id": aug_id} | self._payload(state.codec, index, bucket, seen))
-        rows[0]["decoded_s"] = job.decoded_s
+        for keys, bucket, frames_THWC in job.pieces(index, cut):
+            for aug in self._augs(job.row):
+                seen = frames_THWC if aug == "none" else np.ascontiguousarray(frames_THWC[:, :, ::-1])
+                aug_id = "+".join([part for part in (keys["aug_id"], aug) if part != "none"]) or "none"
+                rows.append({**keys, "aug_id": aug_id} | self._payload(codec, index, bucket, seen))
+        if index == 0:
+            rows[0]["decoded_s"] = job.decoded_s
         return rows
 
     def _augs(self, row: dict[str, Any]) -> list[str]:
@@ -159,6 +194,7 @@ class Tokenize(Operator):
 class _State:
     codec: Codec
     child: DecodeChild
+    ahead: ReadAhead
 
 
 @dataclass(frozen=True)
