@@ -12,7 +12,7 @@ import torch
 from pipelines.recipe import build_tokenizers, load_recipe
 from reelmill.tokens import pack
 from tokenization.adapters.code import Code
-from tokenization.adapters.diffusers_vae import DiffusersVae
+from tokenization.adapters.diffusers_vae import TILED, DiffusersVae
 from tokenization.adapters.emu3 import Emu3
 from tokenization.adapters.hieratok import HieraTok
 from tokenization.adapters.pixels import Pixels
@@ -71,6 +71,9 @@ def saved_hieratok(folder: Path, is_fsq: bool) -> str:
     )
     Model(config).save(folder)
     return str(folder)
+
+
+TILED_HERE = [name for name in VAES if name in TILED]
 
 
 class BlockEncoder(torch.nn.Module):
@@ -262,6 +265,31 @@ def test_latents_are_those_of_the_class_itself(name: str, folder: Path) -> None:
         assert mean is not None
         assert std is not None
         assert (mean[0][0], std[0][15]) == (-0.7571, 1.9160)
+
+
+@pytest.mark.parametrize("name", TILED_HERE)
+def test_tiles_are_those_of_the_class_itself(name: str, folder: Path) -> None:
+    import diffusers
+
+    weights = saved(folder, "diffusers", name, VAES[name])
+    sizes: dict[str, Any] = {"heights": (HEIGHT,), "max_frames": 9}
+    whole, tiled = (DiffusersVae(weights=weights, tile_px=tile, overlap_px=32, **sizes) for tile in (None, 64))
+    assert (tiled.spec.runtime["tile"], tiled.spec.runtime["overlap"]) == (64, 32)
+    assert tiled.spec.spec_id != whole.spec.spec_id
+    model = getattr(diffusers, name).from_pretrained(weights).eval()  # type: ignore[attr-defined]
+    model.enable_tiling(64, 64, **{f"tile_sample_stride_{side}": 32 for side in ("height", "width")})
+    frames = window(9)
+    with torch.no_grad():
+        expected = model.encode(torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1).latent_dist
+    latent_CTHW = tiled.load().encode(frames)["tokens_pixel_s0"]
+    assert latent_CTHW.shape[1:] == tiled.spec.plan(9, HEIGHT, WIDTH, 30.0).buckets[0].shapes["tokens_pixel_s0"][:3]
+    np.testing.assert_allclose(latent_CTHW, expected.mode()[0].numpy(), atol=1e-5)
+    assert not np.allclose(latent_CTHW, whole.load().encode(frames)["tokens_pixel_s0"], atol=1e-5)
+    with pytest.raises(ValueError, match=r"tile_px 64, overlap_px 64: give multiples of (8|32)"):
+        DiffusersVae(weights=weights, tile_px=64, overlap_px=64).spec  # noqa: B018
+    cosmos = saved(folder, "diffusers", "AutoencoderKLCosmos", VAES["AutoencoderKLCosmos"])
+    with pytest.raises(ValueError, match="AutoencoderKLCosmos without tiles"):
+        DiffusersVae(weights=cosmos, tile_px=64, overlap_px=32).spec  # noqa: B018
 
 
 def test_a_torchscript_pair_gives_what_its_files_give(folder: Path) -> None:

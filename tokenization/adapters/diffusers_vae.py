@@ -13,6 +13,7 @@ from tokenization.contract import Payload
 from tokenization.networks import NetworkCodec, NetworkTokenizer, torch_dtype
 
 FLOAT16_MAX = 65504.0
+TILED = ("AutoencoderKLWan", "AutoencoderKLQwenImage", "AutoencoderKLHunyuanVideo", "AutoencoderKLLTXVideo")
 Statistics = tuple[tuple[float, ...], ...]
 
 
@@ -27,6 +28,12 @@ class DiffusersVae(NetworkTokenizer):
     Args:
         store_dtype: of the latents in the shards: float16, bfloat16 or float32.
         keeps_logvar: store the log-variance too, for trainers that sample.
+        tile_px: larger frames are encoded in tiles of so many pixels square, which the class blends where they overlap;
+            null: whole, at UHD sizes tens of GB of memory.
+        overlap_px: of neighbouring tiles; recorded, as tiles change latents.
+
+    Raises:
+        ValueError: tiles that do not fit the network's positions, or of a class that has none.
     """
 
     name: ClassVar[str] = "diffusers_vae"
@@ -40,6 +47,8 @@ class DiffusersVae(NetworkTokenizer):
 
     store_dtype: str = "float16"
     keeps_logvar: bool = False
+    tile_px: int | None = None
+    overlap_px: int = 64
 
     @property
     def model(self) -> str:
@@ -94,6 +103,8 @@ class DiffusersVae(NetworkTokenizer):
             raise ValueError(f"weights {self.weights!r}: {self.model} has no log-variance; leave keeps_logvar off")
         if self.keeps_logvar:
             streams.append(Stream(name="pixel_logvar", role="logvar", **one))
+        tiles = {} if self.tile_px is None else {"tile": self.tile_px, "overlap": self.overlap_px}
+        self._check_tiles(by)
         return TokenizerSpec(
             name=self.model,
             family="kl",
@@ -102,16 +113,35 @@ class DiffusersVae(NetworkTokenizer):
             streams=tuple(streams),
             combine="single",
             decode={"kind": "diffusers", "class": self.model, "call": "decode(mean).sample"},
-            **self.stated(),
+            **self.stated(**tiles),
         )
+
+    def _check_tiles(self, by: int) -> None:
+        if self.tile_px is None:
+            return
+        if self.model not in TILED:
+            raise ValueError(
+                f"weights {self.weights!r}: diffusers encodes {self.model} without tiles; leave tile_px off"
+            )
+        if not 0 < self.overlap_px < self.tile_px or self.tile_px % by or self.overlap_px % by:
+            raise ValueError(
+                f"tile_px {self.tile_px}, overlap_px {self.overlap_px}: give multiples of {by}, the overlap below the tile"
+            )
 
     def load(self) -> "VaeCodec":
         import diffusers
 
         cls = getattr(diffusers, self.model)
-        return VaeCodec(
-            self, cls.from_pretrained(self.folder, use_safetensors=True, torch_dtype=torch_dtype(self.dtype))
-        )
+        network = cls.from_pretrained(self.folder, use_safetensors=True, torch_dtype=torch_dtype(self.dtype))
+        if self.tile_px is not None:
+            step_px = self.tile_px - self.overlap_px
+            network.enable_tiling(
+                tile_sample_min_height=self.tile_px,
+                tile_sample_min_width=self.tile_px,
+                tile_sample_stride_height=step_px,
+                tile_sample_stride_width=step_px,
+            )
+        return VaeCodec(self, network)
 
 
 class VaeCodec(NetworkCodec):
