@@ -124,9 +124,8 @@ class DiffusersVae(NetworkTokenizer):
                 f"weights {self.weights!r}: diffusers encodes {self.model} without tiles; leave tile_px off"
             )
         if not 0 < self.overlap_px < self.tile_px or self.tile_px % by or self.overlap_px % by:
-            raise ValueError(
-                f"tile_px {self.tile_px}, overlap_px {self.overlap_px}: give multiples of {by}, the overlap below the tile"
-            )
+            given = f"tile_px {self.tile_px}, overlap_px {self.overlap_px}"
+            raise ValueError(f"{given}: give multiples of {by}, the overlap the smaller one")
 
     def load(self) -> "VaeCodec":
         import diffusers
