@@ -19,8 +19,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".npz", ".onnx", ".jit")
-HASHED_SUFFIXES = (".json", ".txt", ".model", *WEIGHT_SUFFIXES)
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".onnx", ".jit")
+HASHED_SUFFIXES = (".json", ".yaml", ".txt", ".model", *WEIGHT_SUFFIXES)
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{7,40})(/(?P<file>.+))?$")
 
 

@@ -31,7 +31,8 @@ class InputRule:
         value_range: what uint8 0..255 is mapped to before the network, or null if `mean` and `std` are given.
         mean, std: per-channel normalisation of [0, 1] pixels.
         fit: how a frame becomes a bucket: `area_center_crop`, averaged down by area, then its centre cut out, never
-            enlarged; or `crops`: pieces of the native frame, native or averaged down.
+            enlarged; `area_center_square`, the same for tokenizers that take squares only; or `crops`: pieces of the
+            native frame, native or averaged down.
         color: colour space of the pixels.
     """
 
@@ -46,6 +47,11 @@ class InputRule:
     @property
     def is_crops(self) -> bool:
         return self.fit == "crops"
+
+    @property
+    def aspects(self) -> tuple[Fraction, ...]:
+        """Long side over short side that buckets may have."""
+        return ASPECTS[:1] if self.fit == "area_center_square" else ASPECTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,28 +142,31 @@ class Fit:
     crop_box: Box
 
 
-def buckets_of(height_px: int, width_px: int, heights: tuple[int, ...], multiple: int) -> tuple[Fit, ...]:
+def buckets_of(
+    height_px: int, width_px: int, heights: tuple[int, ...], multiple: int, aspects: tuple[Fraction, ...] = ASPECTS
+) -> tuple[Fit, ...]:
     """The buckets of a frame, largest first, none larger than the frame.
 
     Args:
         heights: sizes of the short side, as in 720p; rounded down to `multiple`. Empty: the frame's own size.
+        aspects: long side over short side that a bucket may have; the one that keeps most of the frame is taken.
 
     Raises:
         ValueError: the frame is smaller than one multiple in a direction.
     """
     wanted = sorted(set(heights or (min(height_px, width_px),)), reverse=True)
-    found = [fit for size in wanted if (fit := _fit(height_px, width_px, size, multiple))]
+    found = [fit for size in wanted if (fit := _fit(height_px, width_px, size, multiple, aspects))]
     if not found:
-        found = [fit for size in SMALL_HEIGHTS if (fit := _fit(height_px, width_px, size, multiple))][:1]
+        found = [fit for size in SMALL_HEIGHTS if (fit := _fit(height_px, width_px, size, multiple, aspects))][:1]
     if not found:
         raise ValueError(f"frames of {width_px}x{height_px} are smaller than {multiple} pixels in a direction")
     return tuple(dict.fromkeys(found))
 
 
-def _fit(height_px: int, width_px: int, size: int, multiple: int) -> Fit | None:
+def _fit(height_px: int, width_px: int, size: int, multiple: int, aspects: tuple[Fraction, ...]) -> Fit | None:
     """The bucket of that short side which keeps most of the frame; null if the frame is smaller."""
     best: tuple[Fraction, int, int, Fraction] | None = None
-    for aspect in ASPECTS:
+    for aspect in aspects:
         short, long = size // multiple * multiple, int(size * aspect) // multiple * multiple
         rows, columns = (short, long) if width_px >= height_px else (long, short)
         if not short or rows > height_px or columns > width_px:

@@ -202,7 +202,8 @@ class TokenizerSpec:
 
     def _fits(self, height_px: int, width_px: int) -> tuple[Fit, ...]:
         if not self.input.is_crops:
-            return buckets_of(height_px, width_px, self.input.heights, self.input.multiple)
+            rule = self.input
+            return buckets_of(height_px, width_px, rule.heights, rule.multiple, rule.aspects)
         rows, columns = (int(self.runtime["crops"][name]) for name in ("height_px", "width_px"))
         if rows > height_px or columns > width_px:
             raise ValueError(f"frames of {width_px}x{height_px} are smaller than the crops of {columns}x{rows}")

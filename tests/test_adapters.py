@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every tokenizer keeps the same promises; networks are tiny, of random weights, saved and loaded by real classes."""
 
+import hashlib
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -346,3 +348,47 @@ def test_user_code_by_a_recipe(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             Code(code=code).spec  # noqa: B018
+
+
+def loaded_once(weights: Path, device: str, heights: tuple[int, ...], time: Any) -> FlatBits:
+    made = FlatBits(time, heights)
+    made.load = lambda: weights.with_suffix(".loads").touch(exist_ok=False)  # type: ignore[attr-defined]
+    return made
+
+
+def test_user_code_is_completed_and_held_to_its_spec(tmp_path: Path) -> None:
+    (tmp_path / "w.ckpt").write_bytes(b"weights")
+    named: dict[str, Any] = {"code": "tests.test_adapters:loaded_once", "weights": str(tmp_path / "w.ckpt")}
+    tokenizer = Code(**named, licence="MIT", heights=(HEIGHT,), max_frames=9)
+    assert tokenizer.spec.weights_sha256 == hashlib.sha256(b"weights").hexdigest()
+    assert (tokenizer.spec.licence, tokenizer.spec.decode["code"]) == ("MIT", named["code"])
+    assert not (tmp_path / "w.loads").exists(), "the spec loads nothing"
+    codec = tokenizer.load()
+    assert (tmp_path / "w.loads").exists()
+    made, frames = tokenizer.made, window(9)
+    good = codec.encode(frames)
+    for payload, message in (
+        ({"tokens": good["tokens_pixel_s0"]}, r"encode gave \['tokens'\], the spec says \['tokens_pixel_s0'\]"),
+        (
+            {"tokens_pixel_s0": good["tokens_pixel_s0"][1:]},
+            r"has shape \(8, 8, 12, 1\).* 9 frames of 96x64 .*\(9, 8, 12, 1\)",
+        ),
+        ({"tokens_pixel_s0": good["tokens_pixel_s0"].ravel()}, r"has shape \(864,\)"),
+    ):
+        made.encode = lambda _, payload=payload: payload
+        with pytest.raises(ValueError, match=message):
+            codec.encode(frames)
+    made.decode = lambda payload, upto_scale: frames / 255
+    with pytest.raises(ValueError, match=r"decode gave float64 \(9, 64, 96, 3\), not uint8 THWC"):
+        codec.decode(good)
+
+
+def test_user_code_comes_from_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "clone_of_somebody.py").write_text("from tests.test_adapters import flat_bits as make\n")
+    code = "clone_of_somebody:make"
+    with pytest.raises(ValueError, match=r"cannot be imported: No module named 'clone_of_somebody'.*path missing"):
+        Code(code=code).spec  # noqa: B018
+    with pytest.raises(ValueError, match="is no folder on this machine; clone"):
+        Code(code=code, path=str(tmp_path / "none")).spec  # noqa: B018
+    assert Code(code=code, path=str(tmp_path)).spec == Code(code=code, path=str(tmp_path) + "/").spec

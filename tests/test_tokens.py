@@ -262,3 +262,12 @@ def test_buckets_never_enlarge_and_stay_inside() -> None:
             assert h >= fit.height_px - 1
     with pytest.raises(ValueError, match="12x400 are smaller than 16"):
         buckets_of(400, 12, (360,), 16)
+
+
+def test_a_tokenizer_of_one_square_size_gets_the_centre_square() -> None:
+    spec = dataclasses.replace(make("id_grid"), input=InputRule(256, (256,), fit="area_center_square"))
+    for height, width, box in ((2160, 3840, (835, 0, 2160, 2160)), (3840, 1646, (0, 1093, 1646, 1646))):
+        (bucket,) = spec.plan(9, height, width, 30.0).buckets
+        assert (bucket.in_h, bucket.in_w, bucket.fit.crop_box) == (256, 256, box)
+    with pytest.raises(ValueError, match="smaller than 256 pixels"):
+        spec.plan(9, 240, 640, 30.0)

@@ -10,7 +10,7 @@ as packed uint8, latents as float, axes as the stream says.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -59,12 +59,11 @@ class Tokenizer(ABC):
     stride: int | None = None
     frame_policy: str | float = "native"
 
-    def time(self, unit: int, head: int, **options: bool) -> TimeRule:
-        """The window rule of a tokenizer whose legal lengths are head + unit * n."""
+    def time(self, unit: int, head: int, **options: Any) -> TimeRule:
+        """The window rule of a tokenizer whose legal lengths are head + unit * n; `options` override the recipe."""
         policy = self.frame_policy if isinstance(self.frame_policy, str) else float(self.frame_policy)
-        return TimeRule(
-            unit=unit, head=head, max_frames=self.max_frames, stride=self.stride, frame_policy=policy, **options
-        )
+        recipe = {"max_frames": self.max_frames, "stride": self.stride, "frame_policy": policy}
+        return TimeRule(unit=unit, head=head, **{**recipe, **options})
 
     @cached_property
     @abstractmethod
