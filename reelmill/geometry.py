@@ -1,15 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a clip to windows and size buckets: pure arithmetic, no pixels."""
+"""Which windows and sizes a tokenizer wants: pure arithmetic, no pixels. Sizes of a frame: `reelmill.buckets`."""
 
 from dataclasses import dataclass
-from fractions import Fraction
 
-Box = tuple[int, int, int, int]
-
-ASPECTS = tuple(Fraction(*pair) for pair in ((1, 1), (4, 3), (3, 2), (16, 9), (2, 1), (12, 5)))
-"""Long side over short side of the buckets. Few, so that batches fill; the loss is a crop, recorded in `crop_box`."""
-SMALL_HEIGHTS = (360, 240, 180, 144, 96, 64, 32, 16)
-"""Where a clip goes that is smaller than every size asked for: the largest of these that it fills."""
+FITS = ("area_center_crop", "area_center_square", "area_pad", "crops")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +25,15 @@ class InputRule:
         value_range: what uint8 0..255 is mapped to before the network, or null if `mean` and `std` are given.
         mean, std: per-channel normalisation of [0, 1] pixels.
         fit: how a frame becomes a bucket: `area_center_crop`, averaged down by area, then its centre cut out, never
-            enlarged; `area_center_square`, the same for tokenizers that take squares only; or `crops`: pieces of the
-            native frame, native or averaged down.
+            enlarged; `area_center_square`, the same for tokenizers that take squares only; `area_pad`, averaged down
+            until all of it fits, its edges then repeated to the bucket's; or `crops`: pieces of the native frame,
+            native or averaged down.
         color: colour space of the pixels.
+        areas: in place of `heights`: sizes as the side of a square of the same area, of any aspect up to 4:1, by the
+            rule of PixArt-Sigma's tables (2880: its 4K table, if `multiple` divides 64).
+
+    Raises:
+        ValueError: an unknown fit; both heights and areas.
     """
 
     multiple: int = 16
@@ -43,15 +43,17 @@ class InputRule:
     std: tuple[float, ...] | None = None
     fit: str = "area_center_crop"
     color: str = "rgb"
+    areas: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise ValueError(f"fit is {self.fit!r}; it must be one of {', '.join(FITS)}")
+        if self.heights and self.areas:
+            raise ValueError(f"heights {self.heights} and areas {self.areas}: give one of the two")
 
     @property
     def is_crops(self) -> bool:
         return self.fit == "crops"
-
-    @property
-    def aspects(self) -> tuple[Fraction, ...]:
-        """Long side over short side that buckets may have."""
-        return ASPECTS[:1] if self.fit == "area_center_square" else ASPECTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,66 +122,3 @@ class TimeRule:
     def latent_frames(self, num_frames: int, stride_t: int) -> int:
         """Frames of the finest grid for a legal window."""
         return self.head + (num_frames - self.head) // stride_t
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """How a displayed frame becomes one bucket: scale the whole frame, then cut the centre.
-
-    Args:
-        height_px, width_px: of the bucket.
-        scaled_height_px, scaled_width_px: the whole frame after scaling, at least the bucket.
-        top_px, left_px: where the bucket lies in the scaled frame.
-        crop_box: the bucket in source pixels: x, y, width, height.
-    """
-
-    height_px: int
-    width_px: int
-    scaled_height_px: int
-    scaled_width_px: int
-    top_px: int
-    left_px: int
-    crop_box: Box
-
-
-def buckets_of(
-    height_px: int, width_px: int, heights: tuple[int, ...], multiple: int, aspects: tuple[Fraction, ...] = ASPECTS
-) -> tuple[Fit, ...]:
-    """The buckets of a frame, largest first, none larger than the frame.
-
-    Args:
-        heights: sizes of the short side, as in 720p; rounded down to `multiple`. Empty: the frame's own size.
-        aspects: long side over short side that a bucket may have; the one that keeps most of the frame is taken.
-
-    Raises:
-        ValueError: the frame is smaller than one multiple in a direction.
-    """
-    wanted = sorted(set(heights or (min(height_px, width_px),)), reverse=True)
-    found = [fit for size in wanted if (fit := _fit(height_px, width_px, size, multiple, aspects))]
-    if not found:
-        found = [fit for size in SMALL_HEIGHTS if (fit := _fit(height_px, width_px, size, multiple, aspects))][:1]
-    if not found:
-        raise ValueError(f"frames of {width_px}x{height_px} are smaller than {multiple} pixels in a direction")
-    return tuple(dict.fromkeys(found))
-
-
-def _fit(height_px: int, width_px: int, size: int, multiple: int, aspects: tuple[Fraction, ...]) -> Fit | None:
-    """The bucket of that short side which keeps most of the frame; null if the frame is smaller."""
-    best: tuple[Fraction, int, int, Fraction] | None = None
-    for aspect in aspects:
-        short, long = size // multiple * multiple, int(size * aspect) // multiple * multiple
-        rows, columns = (short, long) if width_px >= height_px else (long, short)
-        if not short or rows > height_px or columns > width_px:
-            continue
-        scale = max(Fraction(rows, height_px), Fraction(columns, width_px))
-        kept = Fraction(rows * columns, height_px * width_px) / scale**2
-        if best is None or kept > best[0]:
-            best = (kept, rows, columns, scale)
-    if best is None:
-        return None
-    _, rows, columns, scale = best
-    scaled_h, scaled_w = max(rows, round(height_px * scale)), max(columns, round(width_px * scale))
-    top, left = (scaled_h - rows) // 2, (scaled_w - columns) // 2
-    x, y = int(left / scale), int(top / scale)
-    box = (x, y, min(width_px - x, round(columns / scale)), min(height_px - y, round(rows / scale)))
-    return Fit(rows, columns, scaled_h, scaled_w, top, left, box)

@@ -21,8 +21,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from reelmill.buckets import Fit, buckets_of
 from reelmill.column import Column, arrow_schema
-from reelmill.geometry import Fit, InputRule, TimeRule, Window, buckets_of
+from reelmill.geometry import InputRule, TimeRule, Window
 from reelmill.ids import fingerprint
 from reelmill.residual import ResidualDecoder
 from reelmill.streams import Scale, Stream, one_of, pack, prefix_scales, unpack
@@ -160,7 +161,10 @@ class TokenizerSpec:
         return json.loads(self.to_json())
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+        raw = asdict(self)
+        if not self.input.areas:  # came later: ids of specs without it stay what they were
+            del raw["input"]["areas"]
+        return json.dumps(raw, sort_keys=True, allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> "TokenizerSpec":
@@ -182,28 +186,35 @@ class TokenizerSpec:
         times_s = tuple(i / fps for i in range(num_frames)) if fps else (0.0,)
         return self.plan_times(times_s, height_px, width_px, fps)
 
-    def plan_times(self, times_s: tuple[float, ...], height_px: int, width_px: int, fps: float | None) -> Plan:
+    def plan_times(
+        self,
+        times_s: tuple[float, ...],
+        height_px: int,
+        width_px: int,
+        fps: float | None,
+        max_short_px: float | None = None,
+    ) -> Plan:
         """What encoding a clip will give; exact and without looking at a pixel.
 
         Args:
             times_s: of the clip's frames, ascending.
             height_px, width_px: of the displayed source frame.
             fps: of the clip; null (or 0) for a still.
+            max_short_px: most that the short side of a bucket may have, crops excepted; null: the frame's.
 
         Raises:
             ValueError: the frame is smaller than the tokenizer's multiple in a direction.
         """
         frames = self.time.choose(times_s)
         windows, tail = self.time.windows(len(frames), is_still=not fps)
-        fits = self._fits(height_px, width_px) if windows else ()
+        fits = self._fits(height_px, width_px, max_short_px) if windows else ()
         buckets = tuple(self.planned(windows[0].length, fit) for fit in fits)
         rows = int(self.runtime["crops"]["count"]) if self.input.is_crops else 1
         return Plan(frames, windows, tail, self.time.effective_fps(fps or None), buckets, rows)
 
-    def _fits(self, height_px: int, width_px: int) -> tuple[Fit, ...]:
+    def _fits(self, height_px: int, width_px: int, max_short_px: float | None) -> tuple[Fit, ...]:
         if not self.input.is_crops:
-            rule = self.input
-            return buckets_of(height_px, width_px, rule.heights, rule.multiple, rule.aspects)
+            return buckets_of(height_px, width_px, self.input, max_short_px)
         rows, columns = (int(self.runtime["crops"][name]) for name in ("height_px", "width_px"))
         if rows > height_px or columns > width_px:
             raise ValueError(f"frames of {width_px}x{height_px} are smaller than the crops of {columns}x{rows}")

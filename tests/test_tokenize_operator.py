@@ -294,3 +294,26 @@ def test_what_is_read_ahead_is_given_in_order_and_left_when_its_taker_leaves() -
     assert len(made) <= 2
     ahead.close()
     ahead.close()
+
+
+def test_padded_frames_repeat_their_edges_and_an_enlarged_clip_enters_no_large_size(footage: Path) -> None:
+    tokenizer = Reference(heights=(128,), multiple=96, pad=True, max_frames=5)
+    operator = Tokenize(tokenizer=tokenizer, min_native_scale=0.6)
+    row = clip_row(footage, 0, 5)
+    real = operator.plan(row | {"resolution_effective_short_px": 100.0}).buckets
+    assert [(b.in_h, b.in_w, b.fit.top_px, b.fit.left_px) for b in real] == [(192, 192, -32, -16)]
+    (window,) = iter_windows(
+        ClipFrames(row["uri"], False, tuple(row["frame_pts"]), None, (Window(0, 5),), (real[0].fit,))
+    )
+    padded_THWC = window[0]
+    assert padded_THWC.shape == (5, 192, 192, 3)
+    with open_media(footage) as media:
+        native_HWC = next(frame_rgb(frame) for frame in iter_span(media, None, None))
+    assert np.array_equal(padded_THWC[0, 32:160, 16:176], native_HWC)
+    assert np.array_equal(padded_THWC[0, 32:160, 0], native_HWC[:, 0])
+    assert np.array_equal(padded_THWC[0, -1, 16:176], native_HWC[-1])
+    small = operator.plan(row | {"resolution_effective_short_px": 50.0}).buckets
+    assert [b.fit.scaled_height_px for b in small] == [77]  # of 50 / 0.6
+    assert operator.plan(row | {"resolution_effective_short_px": None}).buckets == real
+    with pytest.raises(ValueError, match="multiple is 24; this tokenizer needs multiples of 16"):
+        Reference(multiple=24).spec  # noqa: B018

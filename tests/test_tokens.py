@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from reelmill.geometry import TimeRule, buckets_of
+from reelmill.buckets import buckets_of
+from reelmill.geometry import TimeRule
 from reelmill.tokens import (
     InputRule,
     Scale,
@@ -240,7 +241,7 @@ def test_resampling_takes_the_nearest_frame_and_never_one_twice() -> None:
     ],
 )
 def test_buckets_by_hand(width: int, height: int, size: int, expected: tuple[int, int, tuple[int, ...]]) -> None:
-    (fit,) = buckets_of(height, width, (size,), 16)
+    (fit,) = buckets_of(height, width, InputRule(heights=(size,)))
     assert (fit.height_px, fit.width_px, fit.crop_box) == expected
 
 
@@ -248,7 +249,7 @@ def test_buckets_never_enlarge_and_stay_inside() -> None:
     rng = np.random.default_rng(1)
     for _ in range(300):
         height, width = (int(v) for v in rng.integers(17, 4400, 2))
-        for fit in buckets_of(height, width, (2160, 720, 360), 16):
+        for fit in buckets_of(height, width, InputRule(heights=(2160, 720, 360))):
             assert fit.height_px % 16 == fit.width_px % 16 == 0
             assert fit.height_px <= fit.scaled_height_px <= height
             assert fit.width_px <= fit.scaled_width_px <= width
@@ -261,7 +262,7 @@ def test_buckets_never_enlarge_and_stay_inside() -> None:
             assert w >= fit.width_px - 1
             assert h >= fit.height_px - 1
     with pytest.raises(ValueError, match="12x400 are smaller than 16"):
-        buckets_of(400, 12, (360,), 16)
+        buckets_of(400, 12, InputRule(heights=(360,)))
 
 
 def test_a_tokenizer_of_one_square_size_gets_the_centre_square() -> None:
@@ -271,3 +272,42 @@ def test_a_tokenizer_of_one_square_size_gets_the_centre_square() -> None:
         assert (bucket.in_h, bucket.in_w, bucket.fit.crop_box) == (256, 256, box)
     with pytest.raises(ValueError, match="smaller than 256 pixels"):
         spec.plan(9, 240, 640, 30.0)
+
+
+def test_padded_buckets_hold_the_whole_frame() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        height, width = (int(v) for v in rng.integers(65, 4400, 2))
+        for fit in buckets_of(height, width, InputRule(64, (2160, 720, 360, 64), fit="area_pad")):
+            assert fit.height_px % 64 == fit.width_px % 64 == 0
+            assert fit.scaled_height_px <= min(height, fit.height_px)
+            assert fit.scaled_width_px <= min(width, fit.width_px)
+            assert fit.height_px - fit.scaled_height_px < 64 or fit.width_px - fit.scaled_width_px < 64
+            x, y, w, h = fit.crop_box
+            assert x <= 0
+            assert y <= 0
+            assert x + w >= width - 1 - width / fit.scaled_width_px
+            assert y + h >= height - 1 - height / fit.scaled_height_px
+    (fit,) = buckets_of(2160, 3840, InputRule(64, (2160,), fit="area_pad"))
+    assert (fit.height_px, fit.width_px, fit.top_px, fit.crop_box) == (2176, 3840, -8, (0, -8, 3840, 2176))
+
+
+def test_buckets_by_area_are_pixart_sigmas() -> None:
+    rule = InputRule(64, areas=(2880, 1024))
+    shapes = {(1600, 4800), (2304, 3392), (2112, 3840), (2880, 2880), (1408, 5760)}  # of its 4K table
+    for short, long in shapes:
+        assert next((f.height_px, f.width_px) for f in buckets_of(short, long, rule)) == (short, long)
+        assert next((f.height_px, f.width_px) for f in buckets_of(long, short, rule)) == (long, short)
+    uhd, small = buckets_of(2160, 3840, rule)
+    assert (uhd.height_px, uhd.width_px, uhd.crop_box) == (2112, 3840, (0, 24, 3840, 2112))
+    assert (small.height_px, small.width_px) == (768, 1344)  # its 1024 table
+    assert [f.height_px for f in buckets_of(1080, 1920, rule)] == [768]
+    with pytest.raises(ValueError, match="give one of the two"):
+        InputRule(heights=(360,), areas=(512,))
+
+
+def test_no_bucket_is_larger_than_what_is_real() -> None:
+    rule = InputRule(heights=(2160, 1440, 1080, 720))
+    assert [f.height_px for f in buckets_of(2160, 3840, rule, max_short_px=1440.0)] == [1440, 1072, 720]
+    assert [f.height_px for f in buckets_of(2160, 3840, rule, max_short_px=500.0)] == [352]
+    assert [f.height_px for f in buckets_of(2160, 3840, rule, max_short_px=3.0)] == [16]

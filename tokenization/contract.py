@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from operators.contract import Resources
-from reelmill.geometry import TimeRule
+from reelmill.geometry import InputRule, TimeRule
 from reelmill.tokens import TokenizerSpec
 
 Payload = dict[str, np.ndarray]
@@ -86,13 +86,34 @@ class SizedTokenizer(Tokenizer):
     Args:
         heights: sizes of the short side to encode at, as in 720p, never above the clip's own; a clip smaller than all
             of them is encoded at the next smaller standard size.
+        areas: in place of heights: sizes as the side of a square of the same area, whose buckets have any aspect up to
+            4:1, as in PixArt-Sigma; [2880] is its 4K table.
+        multiple: sides of buckets are multiples of it, such as 64 for a generator's patches; null: the tokenizer's own.
+        pad: what is more than a multiple is padded to the next one by repeating edges, and nothing is cut off.
     """
 
     heights: tuple[int, ...] = (360, 720)
+    areas: tuple[int, ...] = ()
+    multiple: int | None = None
+    pad: bool = False
 
     def __post_init__(self) -> None:
-        if not self.heights or min(self.heights) < 16:
-            raise ValueError(f"heights is {self.heights}; give sizes of 16 pixels or more")
+        for name, sizes in (("heights", self.heights), ("areas", self.areas or (16,))):
+            if not sizes or min(sizes) < 16:
+                raise ValueError(f"{name} is {sizes}; give sizes of 16 pixels or more")
+
+    def input_rule(self, own_multiple: int, value_range: tuple[float, float] = (0.0, 255.0)) -> InputRule:
+        """The spec's input rule, as the recipe asks for it. Raises ValueError for a multiple that the network lacks."""
+        multiple = self.multiple or own_multiple
+        if multiple % own_multiple:
+            raise ValueError(f"multiple is {multiple}; this tokenizer needs multiples of {own_multiple}")
+        return InputRule(
+            multiple=multiple,
+            heights=() if self.areas else tuple(self.heights),
+            areas=tuple(self.areas),
+            value_range=value_range,
+            fit="area_pad" if self.pad else "area_center_crop",
+        )
 
 
 def psnr_db(decoded_THWC: np.ndarray, frames_THWC: np.ndarray) -> float:

@@ -14,7 +14,8 @@ import numpy as np
 
 from operators.contract import RowError
 from operators.video import media_errors
-from reelmill.geometry import Fit, Window
+from reelmill.buckets import Fit
+from reelmill.geometry import Window
 from tokenization.crops import Crop, CropRule, cut_window
 
 Cut = list[np.ndarray] | tuple[tuple[Crop, ...], np.ndarray]
@@ -145,7 +146,10 @@ def _sized(frame: Any, fit: Fit) -> np.ndarray:
 
 
 def _cut(rgb_HWC: np.ndarray, fit: Fit) -> np.ndarray:
-    cut = rgb_HWC[fit.top_px : fit.top_px + fit.height_px, fit.left_px : fit.left_px + fit.width_px]
+    top, left = max(0, fit.top_px), max(0, fit.left_px)
+    cut = rgb_HWC[top : fit.top_px + fit.height_px, left : fit.left_px + fit.width_px]
+    if fit.top_px < 0 or fit.left_px < 0:
+        cut = _padded(cut, fit)
     if cut.shape[:2] != (fit.height_px, fit.width_px):
         raise RowError(
             "bad_input",
@@ -153,3 +157,12 @@ def _cut(rgb_HWC: np.ndarray, fit: Fit) -> np.ndarray:
             f"{fit.scaled_width_px}x{fit.scaled_height_px} was expected",
         )
     return cut.copy()
+
+
+def _padded(cut_HWC: np.ndarray, fit: Fit) -> np.ndarray:
+    """The frame with its edges repeated, as its place in the bucket says."""
+    import cv2
+
+    above, before = max(0, -fit.top_px), max(0, -fit.left_px)
+    below, after = fit.height_px - above - cut_HWC.shape[0], fit.width_px - before - cut_HWC.shape[1]
+    return cv2.copyMakeBorder(cut_HWC, above, below, before, after, cv2.BORDER_REPLICATE)

@@ -31,6 +31,7 @@ def _named(columns: tuple[Column, ...], *names: str) -> tuple[Column, ...]:
     return tuple(column for column in columns if column.name in names)
 
 
+EFFECTIVE = (Column("resolution_effective_short_px", pa.float64(), "of the meter `resolution`; null if unknown"),)
 TEXT_SEEN = _named(Text.writes, "text_area_share_max")
 
 
@@ -45,6 +46,9 @@ class Tokenize(Operator):
     Args:
         tokenizer: what encodes (`tokenization.catalog`); its settings are the other keys of the recipe's item.
         psnr: of which windows to record the PSNR per scale: the `first` of each clip and bucket, `all`, `none`.
+        min_native_scale: a size is encoded only up to the clip's effective resolution divided by it, so that an
+            enlarged picture does not pass for 4K; 0.6 is what docs/resolution.md suggests. Null: up to the frame's own
+            size, as where the resolution is unknown. Not part of the spec: clips that have their tokens keep them.
         augs: what is encoded of each window: `none` (as it is), `hflip`. No window is flipped unless the operator
             `text` looked at its clip and saw no text, which would be mirrored.
         memory_limit_gb, time_limit_s: of the decode child: private memory, and seconds per window.
@@ -58,6 +62,7 @@ class Tokenize(Operator):
 
     tokenizer: Any = field(default_factory=Reference)
     psnr: str = "first"
+    min_native_scale: float | None = None
     augs: tuple[str, ...] = ("none",)
     memory_limit_gb: float = 4.0
     time_limit_s: float = 300.0
@@ -67,6 +72,8 @@ class Tokenize(Operator):
             raise ValueError(f"tokenizer is {self.tokenizer!r}; build one by `tokenization.catalog.tokenizer_class`")
         if self.psnr not in PSNR:
             raise ValueError(f"psnr is {self.psnr!r}; it must be one of {', '.join(PSNR)}")
+        if self.min_native_scale is not None and not 0 < self.min_native_scale <= 1:
+            raise ValueError(f"min_native_scale is {self.min_native_scale}; give a share above 0 and up to 1, or null")
         if not self.augs or set(self.augs) - set(AUGMENTATIONS) or len(set(self.augs)) < len(self.augs):
             raise ValueError(f"augs is {list(self.augs)}; list some of {', '.join(AUGMENTATIONS)}, each once")
 
@@ -76,6 +83,7 @@ class Tokenize(Operator):
             *_named(CLIPS, "clip_id", "source_id", "frame_pts", "seek_pts", "time_base_num", "time_base_den", "fps"),
             *_named(SOURCES, "uri", "media", "width_px", "height_px"),
             *(TEXT_SEEN if FLIP in self.augs else ()),
+            *(EFFECTIVE if self.min_native_scale is not None else ()),
         )
 
     @property
@@ -103,7 +111,9 @@ class Tokenize(Operator):
         tick_s = row["time_base_num"] / row["time_base_den"]
         times_s = tuple((pts - row["frame_pts"][0]) * tick_s for pts in row["frame_pts"])
         fps = None if row["media"] == "image" else row["fps"]
-        return self.spec.plan_times(times_s, row["height_px"], row["width_px"], fps)
+        effective_px = row.get(EFFECTIVE[0].name) if self.min_native_scale is not None else None
+        most_px = None if effective_px is None else effective_px / (self.min_native_scale or 1.0)
+        return self.spec.plan_times(times_s, row["height_px"], row["width_px"], fps, most_px)
 
     def setup(self) -> "_State":
         return _State(self.tokenizer.load(), DecodeChild(self.memory_limit_gb), ReadAhead())

@@ -31,6 +31,7 @@ from tokenization.contract import squared_error
 
 SHIPPED = Path(__file__).parent / "codebooks" / "reference.npz"
 STREAM = "pixel"
+MULTIPLE = 16  # sides of its frames
 BAND = 4096  # patches transformed at a time
 CHUNK = 512  # positions searched at a time: their scores stay in the cache
 
@@ -43,7 +44,7 @@ def codebook_file(path: str | Path | None) -> Path:
     return file
 
 
-def reference_spec(codebook: ResidualCodebook, time: TimeRule, heights: tuple[int, ...] = ()) -> TokenizerSpec:
+def reference_spec(codebook: ResidualCodebook, time: TimeRule, sizes: InputRule) -> TokenizerSpec:
     """The spec of a fitted codebook under a window rule and sizes."""
     scales = tuple(
         Scale(reduce=(1, by, by), vocab=len(codes)) for by, codes in zip(codebook.reduces, codebook.codes, strict=True)
@@ -51,7 +52,7 @@ def reference_spec(codebook: ResidualCodebook, time: TimeRule, heights: tuple[in
     return TokenizerSpec(
         name="reference",
         family="rvq",
-        input=InputRule(multiple=16, heights=heights),
+        input=sizes,
         time=time,
         streams=(Stream(STREAM, "ids", scales, stride=(PATCH_T, PATCH_H, PATCH_W)),),
         combine="residual_sum",
@@ -90,7 +91,7 @@ class ReferenceTokenizer:
 
     @cached_property
     def spec(self) -> TokenizerSpec:
-        return reference_spec(self.codebook, self.time)
+        return reference_spec(self.codebook, self.time, InputRule(multiple=MULTIPLE))
 
     def encode(self, frames_THWC: np.ndarray) -> list[np.ndarray]:
         """Ids of a window.

@@ -61,6 +61,10 @@ class Code(SizedTokenizer):
         super().__post_init__()
         if not re.fullmatch(r"[\w.]+:\w+", self.code):
             raise ValueError(f"code is {self.code!r}; write package.module:callable")
+        if self.areas or self.multiple or self.pad:
+            raise ValueError(
+                "code: areas, multiple and pad are for the callable's spec to say (its `input`); leave them out"
+            )
 
     @property
     def resources(self) -> Resources:  # type: ignore[override]

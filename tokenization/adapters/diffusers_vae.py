@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reelmill.geometry import InputRule
 from reelmill.tokens import Scale, Stream, TokenizerSpec
 from tokenization.contract import Payload
 from tokenization.networks import NetworkCodec, NetworkTokenizer, torch_dtype
@@ -108,7 +107,7 @@ class DiffusersVae(NetworkTokenizer):
         return TokenizerSpec(
             name=self.model,
             family="kl",
-            input=InputRule(multiple=by, heights=tuple(self.heights), value_range=(-1.0, 1.0)),
+            input=self.input_rule(by, (-1.0, 1.0)),
             time=self.time(by_t, 1),
             streams=tuple(streams),
             combine="single",

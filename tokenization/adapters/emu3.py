@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from reelmill.geometry import InputRule
 from reelmill.tokens import Scale, Stream, TokenizerSpec
 from tokenization.contract import Payload
 from tokenization.networks import NetworkCodec, NetworkTokenizer, torch_dtype
@@ -28,7 +27,7 @@ class Emu3(NetworkTokenizer):
         return TokenizerSpec(
             name="emu3",
             family="vq",
-            input=InputRule(multiple=by, heights=tuple(self.heights), value_range=(-1.0, 1.0)),
+            input=self.input_rule(by, (-1.0, 1.0)),
             time=self.time(by_t, 0, repeats_stills=True),
             streams=(stream,),
             combine="single",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from operators.weights import files_hash
-from reelmill.geometry import InputRule
 from reelmill.tokens import Scale, Stream, TokenizerSpec
 from tokenization.contract import Payload
 from tokenization.networks import NetworkCodec, NetworkTokenizer, torch_dtype
@@ -54,7 +53,7 @@ class HieraTok(NetworkTokenizer):
         return TokenizerSpec(
             name="hieratok",
             family="fsq" if model.levels else "kl",
-            input=InputRule(multiple=model.tile_px, heights=tuple(self.heights), value_range=(-1.0, 1.0)),
+            input=self.input_rule(model.tile_px, (-1.0, 1.0)),
             time=self.time(model.patch[0], 1),
             streams=(stream,),
             combine="pyramid" if model.readout == "finest" or len(scales) == 1 else "residual_sum",

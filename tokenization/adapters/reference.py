@@ -10,7 +10,7 @@ import numpy as np
 from reelmill.residual import PATCH_T, ResidualCodebook
 from reelmill.tokens import TokenizerSpec
 from tokenization.contract import Codec, Payload, SizedTokenizer
-from tokenization.reference import ReferenceTokenizer, codebook_file, reference_spec
+from tokenization.reference import MULTIPLE, ReferenceTokenizer, codebook_file, reference_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Reference(SizedTokenizer):
 
     @cached_property
     def spec(self) -> TokenizerSpec:
-        return reference_spec(self._codebook, self.time(PATCH_T, 1), tuple(self.heights))
+        return reference_spec(self._codebook, self.time(PATCH_T, 1), self.input_rule(MULTIPLE))
 
     def load(self) -> "ReferenceCodec":
         return ReferenceCodec(self.spec, ReferenceTokenizer(self._codebook, self.time(PATCH_T, 1)))

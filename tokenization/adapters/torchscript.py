@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reelmill.geometry import InputRule
 from reelmill.tokens import Scale, Stream, TokenizerSpec
 from tokenization.contract import Payload
 from tokenization.networks import NetworkCodec, NetworkTokenizer, torch_dtype
@@ -69,7 +68,7 @@ class TorchScript(NetworkTokenizer):
         return TokenizerSpec(
             name="torchscript",
             family="kl" if self.vocab is None else "vq",
-            input=InputRule(multiple=self.multiple, heights=tuple(self.heights), value_range=(-1.0, 1.0)),
+            input=self.input_rule(self.by_px, (-1.0, 1.0)),
             time=self.time(self.by_frames, 1),
             streams=(Stream(name="pixel", scales=(Scale(reduce=(1, 1, 1)),), stride=stride, **what),),
             combine="single",

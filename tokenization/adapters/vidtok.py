@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from reelmill.geometry import InputRule
 from reelmill.tokens import Scale, Stream, TokenizerSpec
 from tokenization.contract import Payload
 from tokenization.networks import NetworkCodec, NetworkTokenizer, torch_dtype
@@ -42,7 +41,7 @@ class VidTok(NetworkTokenizer):
         return TokenizerSpec(
             name="vidtok",
             family="fsq",
-            input=InputRule(multiple=by, heights=tuple(self.heights), value_range=(-1.0, 1.0)),
+            input=self.input_rule(by, (-1.0, 1.0)),
             time=self.time(by_t, 1) if is_causal else self.time(BATCH_FRAMES, 0),
             streams=(stream,),
             combine="single",
