@@ -5,6 +5,7 @@ Weights are fetched only from a place that is written as one (`hf://`, `s3://`),
 and a weight that the files lack is an error: both libraries would otherwise go on with random numbers and a log line.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from operators.weights import HASHED_SUFFIXES, WEIGHT_SUFFIXES, Need, Weights, files_hash, is_remote, locate
+from operators.weights import (
+    HASHED_SUFFIXES,
+    WEIGHT_SUFFIXES,
+    Need,
+    Weights,
+    cache_folder,
+    files_hash,
+    is_remote,
+    locate,
+)
 
 LOCAL_DIR = "local-dir:"
 
@@ -116,7 +126,12 @@ def checkpoint_needs(backend: str, model: str, weights: str | None, revision: st
         return (Need(Weights(place), note=_how_to_fetch("ORG/NAME", place)),) if known else ()
     if revision is not None and not _in_hub_cache(model, revision):
         return (Need(Weights(f"hf://{model}@{revision}")),)
-    return (Need(Weights(model), note="give a folder, or a hub id with its revision"),) if revision is None else ()
+    if revision is not None:
+        return ()
+    note = "give a folder, or a hub id with its revision"
+    if re.fullmatch(r"[\w-]+/[\w.-]+", model):
+        note = f"if it is a hub id, `hf download {model} --local-dir {cache_folder() / model}`"
+    return (Need(Weights(model), note=note),)
 
 
 def _in_hub_cache(model: str, revision: str) -> Path | None:
@@ -178,10 +193,10 @@ def checkpoint_folder(model: str, revision: str | None) -> Path:
     """The folder of a checkpoint; a hub id is looked up on this machine only, `hf://` and `s3://` are fetched."""
     if is_remote(model):
         return locate(Weights(model))
-    if Path(model).is_dir():
+    if (here := Weights(model).cached).is_dir():
         if revision is not None:
             raise ValueError(f"image model: revision is {revision!r}, but {model!r} is a folder; leave revision out")
-        return Path(model)
+        return here
     if revision is None:
         raise FileNotFoundError(f"image model: there is no folder {model!r}; of a hub id, give the revision too")
     fetched = Weights(f"hf://{model}@{revision}").cached  # by `python -m pipelines weights RECIPE --fetch`

@@ -6,6 +6,7 @@
     s3://bucket/key.safetensors       one file
     s3://bucket/folder/               a folder (mark it by the slash)
     /data/weights/model.safetensors   a file or folder on this machine
+    vtss/infer.pth                    likewise; if it is not here, then below the folder where fetched weights lie
 
 What is fetched lies below REELMILL_WEIGHTS (else ~/.cache/reelmill/weights) and is checked against its sha256 when the
 recipe gives one. REELMILL_OFFLINE=1 or HF_HUB_OFFLINE=1 forbids fetching.
@@ -55,7 +56,8 @@ class Weights:
     def cached(self) -> Path:
         """Where it lies, or will lie, on this machine."""
         if not self.is_remote:
-            return Path(self.uri).expanduser()
+            here = Path(self.uri).expanduser()
+            return here if here.exists() or not (cache_folder() / here).exists() else cache_folder() / here
         name = hashlib.blake2b(self.uri.encode(), digest_size=8).hexdigest()
         return cache_folder() / name / (self.uri.rstrip("/").rpartition("/")[2] or "weights")
 
@@ -85,7 +87,8 @@ class Need:
             return None
         if self.weights.is_remote:
             return f"{uri} is not on this machine, and fetching is switched off (REELMILL_OFFLINE, HF_HUB_OFFLINE)"
-        return f"{uri} is not on this machine" + (f": {self.note}" if self.note else "")
+        places = "on this machine" if Path(uri).expanduser().is_absolute() else f"here or below {cache_folder()}"
+        return f"{uri} is not {places}" + (f": {self.note}" if self.note else "")
 
 
 def size_bytes(path: Path) -> int:

@@ -151,7 +151,8 @@ class SelectUnit:
         from pipelines.select import decide_sources, decide_unit
 
         sources = self._sources(unit)
-        decided = decide_unit(sources, self._scores(unit), self.plan.rules, gate=self.gate, split=self.plan.split)
+        scores = self._with_unmeasured(self._scores(unit))
+        decided = decide_unit(sources, scores, self.plan.rules, gate=self.gate, split=self.plan.split)
         refused = decided.filter(pl.col("clip_id").is_null()).select("source_id")
         failed = self._undecodable(unit, sources).join(refused, on="source_id", how="anti")
         undecodable = decide_sources(failed, (), split=self.plan.split)
@@ -181,6 +182,22 @@ class SelectUnit:
             for table in ledgers:
                 if table is not None and table.stamp(unit) is not None:
                     rows = _joined(rows, pl.DataFrame(pl.from_arrow(table.read(unit))), name)
+        return rows
+
+    def _with_unmeasured(self, rows: Any) -> Any:
+        """With nulls for what rules look at and no table has: columns of a model whose weights are not here."""
+        import polars as pl
+
+        from pipelines.plan_check import columns_by_gate
+
+        known = columns_by_gate(self.plan)
+        for rule in self.plan.rules:
+            if rule.gate in ("header", *GATES[GATES.index(self.gate) + 1 :]):
+                continue
+            for name in (rule.column, *([rule.where.column] if rule.where else [])):
+                if name not in rows.columns:
+                    nulls = pl.Series(pl.from_arrow(pa.nulls(rows.height, known[rule.gate][name])))
+                    rows = rows.with_columns(nulls.alias(name))
         return rows
 
     def kept_ids(self, unit: int) -> list[str]:

@@ -189,6 +189,20 @@ def test_workers_option():
         parse_workers("cpus=8")
 
 
+@pytest.mark.parametrize(("on_null", "tier"), [("keep", "train"), ("reject", "reject")])
+def test_a_rule_on_a_model_that_is_not_here_finds_nulls(footage, tmp_path, on_null, tier):
+    rule = f"rules=[{{name: fast, column: flow_speed_mean, min: 1, on_null: {on_null}, gate: models}}]"
+    settings = ["models=[{op: flow, weights: none.pth}]", rule, "tokens=[]", "captions=null"]
+    plan = build_plan(load_recipe("quickstart", settings))
+    source = footage / "plain.mp4"
+    options = Options(input=str(source), out=str(tmp_path), address="in-process", absent_models=frozenset({"flow"}))
+    run = Mill(plan, options, RunProgress())
+    run.run()
+    (row,) = rows(run, run.selection.rel)
+    assert (row["tier"], row["decided_gate"]) == (tier, "captions" if tier == "train" else "models")
+    assert [reason["rule"] for reason in row["reasons"]] == ["unmeasured:flow_speed_mean"] * (tier == "reject")
+
+
 def test_models_round_writes_scores_that_rules_can_use(footage, tmp_path):
     """A recipe with a model: a tiny random CLIP in the real layout, loaded by the real path."""
     import torch

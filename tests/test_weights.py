@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from operators.weights import Weights, locate, weights_hash
+from operators.weights import Need, Weights, locate, weights_hash
 from pipelines.cli import app
 from pipelines.model_weights import absence_report, absent_models, require_models
 from pipelines.plan import build_plan
@@ -32,6 +32,15 @@ def test_a_local_file_is_taken_as_it_is_and_checked(tmp_path: Path) -> None:
         locate(Weights(str(path), "0" * 64))
     with pytest.raises(FileNotFoundError, match="no such file or folder on this machine"):
         locate(Weights(str(tmp_path / "other")))
+
+
+def test_a_name_is_looked_up_below_the_folder_of_weights(cache: Path) -> None:
+    weights = Weights("vtss/infer.pth")
+    assert Need(weights, note="fetch it").absence == f"vtss/infer.pth is not here or below {cache}: fetch it"
+    (cache / "vtss").mkdir(parents=True)
+    (cache / "vtss" / "infer.pth").write_bytes(b"w")
+    assert locate(weights) == cache / "vtss" / "infer.pth"
+    assert Need(weights).absence is None
 
 
 @pytest.mark.parametrize("uri", ["hf://org/name", "hf://org/name@main", "hf://name@0123456"])
