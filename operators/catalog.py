@@ -36,6 +36,7 @@ OPERATORS: dict[str, str] = {
     "defects": "captioning.defects:Defects",
     "embedding": "operators.embedding:Embedding",
     "end_similarity": "operators.ends:EndSimilarity",
+    "faces": "operators.faces:Faces",
     "flow": "operators.flow:Flow",
     "nsfw": "operators.heads:Nsfw",
     "pii": "operators.pii:Pii",
