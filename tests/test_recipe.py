@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from captioning.defects import own_questions
 from pipelines.plan import build_plan, check
 from pipelines.recipe import built_in_recipes, load_recipe, parse_recipe
 from pipelines.recipe_text import RecipeError, apply_override, build, parse_yaml
@@ -67,7 +68,10 @@ def test_ultravideo_holds_the_published_numbers() -> None:
     clips = load_recipe("ultravideo").clips
     assert (clips.detector.kind, clips.short_s, clips.long_s) == ("adaptive", 3, 10)
     quick, strict = ({rule.name for rule in load_recipe(name).rules} for name in ("quickstart", "ultravideo-strict"))
-    assert set(rules) - {"video", "source_length"} <= quick, "quickstart has the same rules"
+    with_weights = {"dissolve", "vtss", *(f"defect_{name}" for name in own_questions())}
+    assert set(rules) - with_weights - {"video", "source_length"} <= quick, "quickstart has the same rules"
+    assert all(rules[name].on_null == "keep" for name in with_weights)
+    assert (rules["vtss"].column, rules["vtss"].min) == ("vtss_score", 0.01)
     assert quick <= set(rules) | strict
 
 
