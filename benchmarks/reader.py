@@ -3,12 +3,15 @@
 
     uv run python -m benchmarks.reader [--samples 4000] [--no-peers] [--out results.json]
 
-All in one process on one core; CPU seconds, because other jobs may run. Every format has the same samples, zstd, and
-is shuffled over some 4,000 samples or more.
+All in one process on one core; CPU seconds, because other jobs may run. Every format has the same samples and zstd
+level 3, and how well each mixes them is printed. Bare reading is taken twice: of the shards as they are, and of the
+same rows in pages as pyarrow cuts them by itself, which are faster to read whole.
 """
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from benchmarks.readers.peers import PEERS, run_peer
-from benchmarks.readers.samples import GRIDS, NAMES, SAMPLE_BYTES, VOCAB, sample
+from benchmarks.readers.peers import SETTINGS, run_peer
+from benchmarks.readers.samples import GRIDS, NAMES, SAMPLE_BYTES, VOCAB, mixing, sample
 from pipelines.pack import pack_unit
 from pipelines.views import write_view
 from reelmill.column import arrow_schema
+from reelmill.row_groups import Cache
+from reelmill.sampling import Shuffle
 from reelmill.shards import CONDITIONS, KEYS, ShardDataset
 from reelmill.storage import Store
 from reelmill.tables import CLIPS, SELECTION, SOURCES
@@ -96,14 +102,29 @@ def make(root: Path, num: int) -> None:
     write_view(store, {"recipe_name": "benchmark", "num_units": UNITS, "specs": specs, "tables": tables})
 
 
-def cpu_s(work: Callable[[], Any], repeats: int = 3) -> float:
-    """Least CPU seconds of this process."""
-    spent = []
+def cpu_s(works: dict[str, Callable[[], Any]], repeats: int = 5) -> dict[str, float]:
+    """Least CPU seconds of this process of each, taken in turns."""
+    spent: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return min(spent)
+        for name, work in works.items():
+            start = time.process_time()
+            work()
+            spent[name].append(time.process_time() - start)
+    return {name: min(times) for name, times in spent.items()}
+
+
+def in_default_pages(root: str, folder: Path) -> str:
+    """A copy of the data set whose shards have the same row groups in pages of pyarrow's default size."""
+    shutil.copytree(root, folder)
+    for path in (folder / "shards").rglob("*.parquet"):
+        with pq.ParquetFile(path) as file:
+            groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
+        small = [name for name in groups[0].column_names if not name.startswith("tokens_")]
+        options = {"compression": "zstd", "compression_level": 3, "use_dictionary": small, "write_statistics": small}
+        with pq.ParquetWriter(path, groups[0].schema, **options) as writer:
+            for group in groups:
+                writer.write_table(group, row_group_size=len(group))
+    return str(folder)
 
 
 def bare(root: str) -> int:
@@ -144,26 +165,53 @@ def first_batch_s(root: str) -> float:
 
 
 def peak_mb(root: str) -> float:
-    """Resident memory of a fresh process that reads one epoch, without torch."""
-    peak = "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss"
-    code = f"import resource; from benchmarks.reader import whole_epoch; whole_epoch({root!r}); print({peak})"
+    """Resident memory of a fresh process that reads one epoch, without torch.
+
+    By the kernel's high-water mark: `ru_maxrss` begins with the memory of the process that started it.
+    """
+    code = (
+        "from reelmill.shards import ShardDataset\n"
+        f"for batch in ShardDataset({root!r}).batches({BATCH}): pass\n"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1]) * 1024 / 1e6
+    return int(done.stdout.split()[-2]) * 1024 / 1e6
+
+
+def order_of(root: str) -> list[int]:
+    return [int(clip, 16) for batch in ShardDataset(root).batches(BATCH) for clip in batch["clip_id"]]
+
+
+def file_order(root: str) -> list[int]:
+    """Samples as they lie in the files; `pack` has mixed them once before."""
+    dataset = ShardDataset(root, shuffle=Shuffle(is_on=False))
+    return [int(clip, 16) for batch in dataset.batches(BATCH) for clip in batch["clip_id"]]
 
 
 def measure(root: str, num: int) -> dict[str, Any]:
     payload = num * SAMPLE_BYTES
     once = whole_epoch(root).num_bytes_read
     by_scales = {n: whole_epoch(root, scales=n).num_bytes_read for n in range(1, len(SCALES) + 1)}
-    row_group, ours = cpu_s(lambda: bare(root)), cpu_s(lambda: whole_epoch(root))
+    default_pages = in_default_pages(root, Path(root).with_name("default-pages"))
+    spent = cpu_s(
+        {
+            "bare": lambda: bare(root),
+            "bare_default_pages": lambda: bare(default_pages),
+            "ours": lambda: whole_epoch(root),
+            "unchecked": lambda: whole_epoch(root, cache=Cache(check=False)),
+        }
+    )
+    places = {number: place for place, number in enumerate(file_order(root))}
     return {
         "samples": num,
+        "load": os.getloadavg()[0],
         "payload_mb": payload / 1e6,
         "stored_mb": once / 1e6,
-        "bare_cpu_s": row_group,
-        "ours_cpu_s": ours,
-        "of_bare": row_group / ours,
-        "payload_mb_per_cpu_s": payload / 1e6 / ours,
+        **{f"{name}_cpu_s": seconds for name, seconds in spent.items()},
+        "of_bare": spent["bare"] / spent["ours"],
+        "of_bare_default_pages": spent["bare_default_pages"] / spent["ours"],
+        "payload_mb_per_cpu_s": payload / 1e6 / spent["ours"],
+        "mixing": mixing([places[number] for number in order_of(root)]),
         "bytes_by_scales": {n: size / by_scales[len(SCALES)] for n, size in by_scales.items()},
         "amplification": {
             f"{world} x {workers}": bytes_of_all(root, world, workers) / once
@@ -177,21 +225,33 @@ def measure(root: str, num: int) -> dict[str, Any]:
 def show(row: dict[str, Any]) -> None:
     print(f"\n{row['samples']} samples, {row['payload_mb']:.0f} MB of ids, {row['stored_mb']:.0f} MB stored (zstd)")
     print(
-        f"  bare read_row_group {row['bare_cpu_s']:.2f} CPU s, ours, shuffled and stacked, {row['ours_cpu_s']:.2f}",
-        end="",
+        f"  ours, shuffled and stacked: {row['ours_cpu_s']:.2f} CPU s"
+        f", {row['payload_mb_per_cpu_s']:.0f} MB of ids a second; unchecked {row['unchecked_cpu_s']:.2f} CPU s"
     )
-    print(f": {row['of_bare']:.2f} of bare")
-    print(f"  {row['payload_mb_per_cpu_s']:.0f} MB of ids per CPU second")
+    for name, what in (
+        ("bare", "of the same files"),
+        ("bare_default_pages", "of the same rows in pyarrow's own pages"),
+    ):
+        print(f"  bare read_row_group {what}: {row[f'{name}_cpu_s']:.2f} CPU s, over ours {row[f'of_{name}']:.2f}")
     print("  bytes read by scales: " + ", ".join(f"{n}: {share:.3f}" for n, share in row["bytes_by_scales"].items()))
     print(
         "  read amplification, ranks x workers: " + ", ".join(f"{k}: {v:.2f}" for k, v in row["amplification"].items())
     )
-    print(f"  first batch {row['first_batch_s']:.2f} s; peak memory {row['peak_mb']:.0f} MB", flush=True)
+    print(f"  mixing: {mixed(row['mixing'])}")
+    print(
+        f"  first batch {row['first_batch_s']:.2f} s; peak memory {row['peak_mb']:.0f} MB; load {row['load']:.1f}",
+        flush=True,
+    )
+
+
+def mixed(facts: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in facts.items())
 
 
 def show_peer(row: dict[str, Any], peer: dict[str, Any]) -> None:
     ratios = ", ".join(f"{name} epoch {peer[name]['cpu_s'] / row['ours_cpu_s']:.2f}" for name in ("first", "second"))
-    print(f"  {peer['peer']}: CPU seconds over ours: {ratios}", flush=True)
+    facts = f"{peer['stored_mb']:.0f} MB stored; {mixed(peer['mixing'])}"
+    print(f"  {peer['peer']}: CPU seconds over ours: {ratios}; {facts}", flush=True)
 
 
 def main() -> None:
@@ -205,7 +265,7 @@ def main() -> None:
         make(Path(root), options.samples)
         row = {**measure(root, options.samples), "peers": []}
         show(row)
-        for peer in () if options.no_peers else PEERS:
+        for peer in () if options.no_peers else SETTINGS:
             row["peers"].append(run_peer(peer, Path(scratch), options.samples, BATCH))
             show_peer(row, row["peers"][-1])
     if options.out:

@@ -19,6 +19,7 @@ from reelmill.tables import CROP_COLUMNS, SHARD_KEYS
 from reelmill.tokens import TokenizerSpec, shard_schema
 
 GROUP_BYTES = 16_000_000  # payload of a row group: what a reader fetches at once, per scale and shuffled
+PAGE_BYTES = 4096  # a row of so much payload has a page of its own, which `reelmill.pages` reads alone
 ROW_KEY = ("clip_id", "window_index", "bucket", "aug_id")
 
 
@@ -138,10 +139,18 @@ def _row_groups(rows: list[int], buckets: list[str], sizes: list[int], group_byt
 def _file(table: pa.Table, groups: list[list[int]], schema: pa.Schema) -> bytes:
     plain = [column.name for column in (*SHARD_KEYS, *CROP_COLUMNS) if column.name in schema.names]
     sink = io.BytesIO()
-    options: dict[str, Any] = {"use_dictionary": plain, "write_statistics": plain}
-    with pq.ParquetWriter(
-        sink, schema, compression="zstd", compression_level=3, version="2.6", data_page_version="1.0", **options
-    ) as writer:
+    options: dict[str, Any] = {
+        "compression": "zstd",
+        "compression_level": 3,
+        "version": "2.6",
+        "data_page_version": "1.0",
+        "use_dictionary": plain,
+        "write_statistics": plain,
+        "data_page_size": PAGE_BYTES,
+        "write_batch_size": 1,  # the writer looks at a page's size after each batch
+        "write_page_checksum": True,
+    }
+    with pq.ParquetWriter(sink, schema, **options) as writer:
         for group in groups:
             part = table.take(pa.array(group, pa.int64())).combine_chunks()
             writer.write_table(part.replace_schema_metadata(schema.metadata), row_group_size=len(group))

@@ -23,7 +23,7 @@ from reelmill.epochs import Epochs, check_schedule, group_draws
 from reelmill.ids import fingerprint
 from reelmill.mirror import is_flipped, mirrored_value
 from reelmill.position import Position, seeded
-from reelmill.row_groups import Cache, RowGroup, RowGroups
+from reelmill.row_groups import Cache, RowGroup, RowGroups, stacked
 from reelmill.sampling import Shuffle, balanced
 from reelmill.shard_index import SampleIndex
 from reelmill.storage import Store
@@ -216,14 +216,15 @@ class ShardDataset(Epochs):
         places = self.index.row[samples].tolist()
         batch: dict[str, Any] = {}
         for stream, k in columns:
-            values = [group.payloads(stream, k)[row] for group, row in zip(groups, places, strict=True)]
-            batch[stream.column(k)] = np.stack(values)
+            batch[stream.column(k)] = stacked(groups, places, stream, k)
         rows = [group.rows[row] for group, row in zip(groups, places, strict=True)]
         for key in KEYS:
             batch[key] = [row[key] for row in rows]
         batch["bucket"] = rows[0]["bucket"]
         cond = {name: [row[name] for row in rows] for name in self._conditions()}
-        return {**batch, **self._texts(samples, batch, position.epoch), "cond": cond | self._joined(samples, batch)}
+        units = self._units_of(samples)
+        joined = self._joined(samples, units, batch)
+        return {**batch, **self._texts(units, batch, position.epoch), "cond": cond | joined}
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -231,8 +232,7 @@ class ShardDataset(Epochs):
         return (*CONDITIONS, *(c.name for c in CROP_COLUMNS)) if self.spec.input.is_crops else CONDITIONS
 
     def _row_groups(self, samples: np.ndarray, columns: Sequence[tuple[Stream, int]]) -> list[RowGroup]:
-        names = [stream.column(k) for stream, k in columns]
-        payload = [*names, *(f"grid_{name.split('_', 1)[1]}" for name in names)]
+        payload = [stream.column(k) for stream, k in columns]
         plain = [*KEYS, "bucket", *self._conditions()]
         found: dict[tuple[int, int], RowGroup] = {}
         out = []
@@ -242,8 +242,12 @@ class ShardDataset(Epochs):
             out.append(found[place])
         return out
 
-    def _unit_of(self, sample: int) -> UnitCaptions:
-        unit = self.files[self.index.file[sample]]["unit"]
+    def _units_of(self, samples: np.ndarray) -> list[UnitCaptions]:
+        units = [self.files[file]["unit"] for file in self.index.file[samples].tolist()]
+        loaded = {unit: self._unit(unit) for unit in dict.fromkeys(units)}
+        return [loaded[unit] for unit in units]
+
+    def _unit(self, unit: int) -> UnitCaptions:
         if unit not in self._units:
             self._units[unit] = UnitCaptions.load(self.view, unit, self.columns, self.captions)
             while len(self._units) > OPEN_UNITS:
@@ -251,11 +255,12 @@ class ShardDataset(Epochs):
         self._units.move_to_end(unit)
         return self._units[unit]
 
-    def _texts(self, samples: np.ndarray, batch: dict[str, Any], epoch: int) -> dict[str, Any]:
-        texts, captions = [], []
-        keys = zip(samples, *(batch[key] for key in ("clip_id", "window_index", "aug_id", "frame_pts")), strict=True)
-        for sample, clip, window, aug, pts in keys:
-            text = self._unit_of(sample).text(clip, pts, is_flipped(aug))
+    def _texts(self, units: Sequence[UnitCaptions], batch: dict[str, Any], epoch: int) -> dict[str, Any]:
+        texts: list[dict[str, Any] | None] = []
+        captions: list[tuple[str | None, tuple[str, ...]]] = []
+        keys = zip(units, *(batch[key] for key in ("clip_id", "window_index", "aug_id", "frame_pts")), strict=True)
+        for unit, clip, window, aug, pts in keys:
+            text = unit.text(clip, pts, is_flipped(aug))
             texts.append(text)
             if text is None:
                 captions.append((None, ()))
@@ -264,13 +269,15 @@ class ShardDataset(Epochs):
             captions.append(self.captions.choose(text, rng))
         return {"texts": texts, "caption": [c for c, _ in captions], "caption_fields": [f for _, f in captions]}
 
-    def _joined(self, samples: np.ndarray, batch: dict[str, Any]) -> dict[str, list[Any]]:
+    def _joined(
+        self, samples: np.ndarray, units: Sequence[UnitCaptions], batch: dict[str, Any]
+    ) -> dict[str, list[Any]]:
         flips = [is_flipped(aug) for aug in batch["aug_id"]]
-        named = list(zip(samples, batch["clip_id"], flips, strict=True))
         cond: dict[str, list[Any]] = {}
         for name in self.columns:
-            values = [(self._unit_of(sample).value(clip, name), flip) for sample, clip, flip in named]
-            cond[name] = [mirrored_value(name, value) if flip else value for value, flip in values]
+            values = [unit.value(clip, name) for unit, clip in zip(units, batch["clip_id"], strict=True)]
+            pairs = zip(values, flips, strict=True)
+            cond[name] = [mirrored_value(name, value) if flip else value for value, flip in pairs]
         for name, ordered in self._ranks.items():
             values = self.index.clips.column(name).take(self.index.clip[samples]).to_pylist()
             cond[f"{name}_percentile"] = [_percentile(value, ordered) for value in values]

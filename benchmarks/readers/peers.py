@@ -34,6 +34,8 @@ PEERS = {
     ),
     "webdataset": ("webdataset==1.0.2", "braceexpand", "zstandard"),
 }
+SETTINGS = ("litdata", "litdata-chunk", "litdata-tokens", "streaming", "webdataset")
+"""What `peer_scripts` reads; before the hyphen stands the peer."""
 SCRIPT = Path(__file__).with_name("peer_scripts.py")
 
 
@@ -49,6 +51,7 @@ def environment(peer: str) -> Path:
     folder = CACHE / packages[0].replace("==", "-")
     python = folder / "bin" / "python"
     if (folder / "complete").exists():
+        _share(folder)
         return python
     print(f"installing {packages[0]} into {folder}", flush=True)
     venv.create(folder, with_pip=True, clear=True)
@@ -58,18 +61,24 @@ def environment(peer: str) -> Path:
         done = subprocess.run(step, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{packages[0]} cannot be installed: {done.stderr.strip()[-2000:]}")
-    site = next((folder / "lib").glob("python*/site-packages"))
-    (site / "zz_shared.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    _share(folder)
     (folder / "complete").touch()
     return python
 
 
-def run_peer(peer: str, scratch: Path, num: int, batch_size: int) -> dict[str, Any]:
+def _share(folder: Path) -> None:
+    """Lets it see this environment's packages behind its own; written each time, as this environment may have moved."""
+    site = next((folder / "lib").glob("python*/site-packages"))
+    (site / "zz_shared.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+
+
+def run_peer(setting: str, scratch: Path, num: int, batch_size: int) -> dict[str, Any]:
     """Its numbers, as `peer_scripts` prints them."""
-    command = [str(environment(peer)), str(SCRIPT), peer, str(scratch / peer), str(num), str(batch_size)]
+    python = environment(setting.partition("-")[0])
+    command = [str(python), str(SCRIPT), setting, str(scratch / setting), str(num), str(batch_size)]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode != 0 or not lines:
-        raise RuntimeError(f"{peer} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
+        raise RuntimeError(f"{setting} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
     return json.loads(lines[-1].removeprefix("RESULT "))

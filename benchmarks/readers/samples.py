@@ -17,3 +17,20 @@ def sample(number: int) -> dict[str, np.ndarray]:
         draws = rng.random(grid)
         ids[name] = ((VOCAB + 1.0) ** draws - 1).astype(np.uint16)  # density 1 / id
     return ids
+
+
+def mixing(order: list[int]) -> dict[str, float]:
+    """How well an epoch is shuffled, from the numbers of its samples as they were written.
+
+    `rank_correlation`: of the place in the epoch and the place in the files, as an absolute value; 0 is best.
+    `neighbours`: mean distance in the files of samples that follow each other, over that of a perfect shuffle, 1.
+    `batches`: how far 8 samples that follow each other lie apart (highest less lowest number), over that of a perfect
+    shuffle, 1.
+    """
+    places, num = np.asarray(order, float), len(order)
+    eights = places[: num // 8 * 8].reshape(-1, 8)
+    return {
+        "rank_correlation": abs(float(np.corrcoef(np.arange(num), places)[0, 1])),
+        "neighbours": float(np.abs(np.diff(places)).mean() / ((num + 1) / 3)),
+        "batches": float((eights.max(1) - eights.min(1)).mean() / (num * 7 / 9)),
+    }
