@@ -11,7 +11,6 @@ Source: Apache Parquet format, parquet.thrift (PageHeader) and "Data pages"; Thr
 import re
 import zlib
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -130,9 +129,8 @@ def _int(varint: bytes) -> int:
     return value >> 1 ^ -(value & 1)
 
 
-@cache
 def decompressor(codec: str) -> Decompress:
-    """How a page's bytes are decompressed.
+    """How a page's bytes are decompressed. Not to be shared by threads: it holds zstd's context.
 
     pyarrow makes a new zstd context for every call, 25 us, and a buffer of its own: with the package zstandard neither.
     """

@@ -174,7 +174,7 @@ class RowGroups:
         if path not in self._files:
             self._files[path] = OpenShard(self.store, path)
             while len(self._files) > OPEN_FILES:
-                self._files.popitem(last=False)[1].close()
+                self._files.popitem(last=False)  # row groups in use keep theirs; the last one to go closes it
         self._files.move_to_end(path)
         return self._files[path]
 

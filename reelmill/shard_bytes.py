@@ -43,10 +43,6 @@ class OpenShard:
         self._file = asked_again(lambda: store.filesystem.open_input_file(store.path(path)))
         self.parquet = asked_again(lambda: pq.ParquetFile(self._file))
 
-    def close(self) -> None:
-        self.parquet.close(force=True)
-        self._file.close()
-
     def read(self, start: int, size: int) -> bytes:
         return self._file.read_at(size, start)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reelmill import pages
+from reelmill import pages, row_groups
 from reelmill.row_groups import Cache, RowGroup, RowGroups
 from reelmill.shard_bytes import HeldShard, OpenShard, ranges_of
 from reelmill.storage import Store
@@ -163,6 +163,22 @@ def test_a_file_that_was_cut_after_it_was_opened(tmp_path: Path) -> None:
         file.truncate(group._pages[NAME].pages[5].start + 10)
     with pytest.raises(ValueError, match=r"row 5 of tokens_pixel_s0 ends after 10 of \d+ bytes"):
         filled(group, ROWS, 1800)
+
+
+def test_row_groups_in_use_outlive_their_place_among_the_open_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_groups, "OPEN_FILES", 1)
+    sizes = (900, 1800, 2700)
+    for size in sizes:
+        write(tmp_path, table_of(ids(size=size)), f"{size}.parquet", compression="zstd", **OWN_PAGES)
+    reader = RowGroups(Store(tmp_path), Cache())
+    held = [reader.get({"path": f"{s}.parquet", "sha256": str(s)}, 0, ["clip_id"], [NAME]) for s in sizes]
+    for group, size in zip(held, sizes, strict=True):
+        assert filled(group, ROWS, 2 * size) == [row.tobytes() for row in ids(size=size)]
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    del group, held, reader
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors - len(sizes)
 
 
 def test_a_missing_value_is_an_error(tmp_path: Path) -> None:
