@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 from captioning.budget import RULES, TIERS, PixelRule, Tier
 from captioning.details import DetailRule
-from operators.weights import Weights
+from operators.contract import Resources
+from operators.weights import Need, Weights
 
 PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "stored": "auto"}
 """Recipe's name -> torch's. `stored`: as the checkpoint says, which is how FP8 and INT4 checkpoints are loaded."""
@@ -153,6 +154,18 @@ class Budget:
             raise ValueError("budget.tiers is empty; leave it out for low, mid and high")
         if not self.chunk_s > 0:
             raise ValueError(f"budget.chunk_s is {self.chunk_s:g}; give seconds above 0")
+
+
+def needs_of(model: LocalModel | None) -> tuple[Need, ...]:
+    """The weights of an engine with this model."""
+    return () if model is None else (Need(model.weights, note="a vision-language model"),)
+
+
+def resources_of(model: LocalModel | None, server: Server | None) -> Resources:
+    """What a worker of an engine with this model, this server, or neither holds: one GPU if the model is on cuda."""
+    if model is None:
+        return Resources(num_cpus=1.0, memory_gb=0.5 if server is None else 4.0)
+    return Resources(num_cpus=1.0, num_gpus=float(model.device == "cuda"), memory_gb=model.memory_gb)
 
 
 def _at_least_one(place: str, **values: int) -> None:

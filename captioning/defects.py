@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import pyarrow as pa
 
 from captioning.budget import TIERS, Tier
-from captioning.config import Budget, Decoding, LocalModel, Server
+from captioning.config import Budget, Decoding, LocalModel, Server, needs_of, resources_of
 from captioning.conversation import Message
 from captioning.engines import Clip, ClipFacts, engine_class
 from captioning.operator import NEEDS, PLACE, frames_request
@@ -104,14 +104,12 @@ class Defects(Operator):
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        return () if self.model is None else (Need(self.model.weights, note="a vision-language model"),)
+        return needs_of(self.model)
 
     @property
     def resources(self) -> Resources:  # type: ignore[override]
         """One GPU if a local model is on cuda."""
-        if self.model is None:
-            return Resources(num_cpus=1.0, memory_gb=4.0)
-        return Resources(num_cpus=1.0, num_gpus=float(self.model.device == "cuda"), memory_gb=self.model.memory_gb)
+        return resources_of(self.model, self.server)
 
     def setup(self) -> Any:
         from captioning.model_engine import ModelSettings

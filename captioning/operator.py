@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
-from captioning.config import Budget, Decoding, LocalModel, Server
+from captioning.config import Budget, Decoding, LocalModel, Server, needs_of, resources_of
 from captioning.engines import CaptionEngine, CaptionResult, Clip, ClipFacts, FramesRequest, columns_of, engine_class
 from captioning.measured import MeasuredEngine
 from captioning.schema import Plan, schema_hash
@@ -81,14 +81,12 @@ class Caption(Operator):
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        return () if self.model is None else (Need(self.model.weights, note="a vision-language model"),)
+        return needs_of(self.model)
 
     @property
     def resources(self) -> Resources:  # type: ignore[override]
         """One GPU if a local model is on cuda."""
-        if self.model is None:
-            return Resources(num_cpus=1.0, memory_gb=0.5 if self.server is None else 4.0)
-        return Resources(num_cpus=1.0, num_gpus=float(self.model.device == "cuda"), memory_gb=self.model.memory_gb)
+        return resources_of(self.model, self.server)
 
     @property
     def exact(self) -> bool:  # type: ignore[override]
