@@ -64,6 +64,7 @@ class Operator(ABC):
     resources: ClassVar[Resources] = Resources()
     neutral: ClassVar[frozenset[str]] = frozenset()  # fields that change speed, never results; not fingerprinted
     exact: ClassVar[bool] = True  # same bytes for any batch, worker and machine of one kind
+    tolerance: ClassVar[float] = 1e-4  # else: what numbers may differ by, in float32 on machines of one kind
     seconds_per_row: ClassVar[float] = 2.0  # about, on one worker: sizes the pool
     expands: ClassVar[bool] = False  # may give several rows per input row (windows of a clip), never none
 
@@ -86,11 +87,16 @@ class Operator(ABC):
         """Same rows in the same order, with the columns of `writes` (and `error_kind`, `error` where a row failed)."""
 
     def with_writes(self, batch: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-        """The batch with the columns of `writes` and a row's state, from one mapping per row; what it lacks is null."""
+        """The batch with the columns of `writes` and a row's state, from one mapping per row; what it lacks is null.
+
+        RUN_LOG is added where a row has it.
+        """
         for column in (*self.writes, *STATE):
             batch = batch.drop_columns([column.name]) if column.name in batch.column_names else batch
             values = pa.array([row.get(column.name) for row in rows], column.dtype)
             batch = batch.append_column(pa.field(column.name, column.dtype), values)
+        if any(RUN_LOG in row for row in rows):
+            batch = batch.append_column(RUN_LOG, pa.array([row.get(RUN_LOG) for row in rows], pa.string()))
         return batch
 
     def close(self, state: Any) -> None:  # noqa: B027 - most operators hold nothing

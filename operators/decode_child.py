@@ -28,12 +28,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from operators.contract import RowError
 
+T = TypeVar("T")
 CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 MAX_CRASHES = 2
 MAX_KILLS = 3
@@ -82,6 +84,13 @@ class DecodeChild:
         self._limit_bytes = int(memory_limit_gb * 1e9)
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._ahead: ThreadPoolExecutor | None = None
+
+    def submit(self, function: Callable[..., T], *args: Any) -> "Future[T]":
+        """Runs `function`, which calls this child, in a thread that is kept until `close`: a child ends with the thread
+        that started it (PR_SET_PDEATHSIG)."""
+        self._ahead = self._ahead or ThreadPoolExecutor(1, "decode-ahead")
+        return self._ahead.submit(function, *args)
 
     @property
     def pid(self) -> int | None:
@@ -108,6 +117,12 @@ class DecodeChild:
 
     def close(self) -> None:
         """Ends the child at once. Safe to call twice; a later `call` starts a fresh child."""
+        self._end()
+        if self._ahead is not None:
+            self._ahead.shutdown(wait=False, cancel_futures=True)
+            self._ahead = None
+
+    def _end(self) -> None:
         process, self._process = self._process, None
         if process is None:
             return
@@ -153,12 +168,12 @@ class DecodeChild:
                 raise _Died(process.wait()) from None
             return self._receive(process, time.monotonic() + timeout_s, f"time limit of {timeout_s:g} s")
         except BaseException:
-            self.close()
+            self._end()
             raise
 
     def _ready_child(self) -> "subprocess.Popen[bytes]":
         if self._process is not None and self._process.poll() is not None:
-            self.close()
+            self._end()
         if self._process is None:
             self._process = _spawn(self._limit_bytes)
             try:

@@ -2,12 +2,14 @@
 """Motion by RAFT, for the published thresholds that were set on it; the cheap measure is the meter `motion`."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from operators.contract import Operator, Resources, RowError
+from operators.contract import Operator, Resources
+from operators.decode_ahead import Call, decode_ahead, each_clip
 from operators.decode_child import DecodeChild
 from operators.embedding import spread
 from operators.gpu_batches import Batches
@@ -18,6 +20,7 @@ from reelmill.tables import CLIP_ID, CLIPS, SOURCES
 
 _READS = {column.name: column for column in (*SOURCES, *CLIPS)}
 MULTIPLE = 8  # RAFT wants sides that are multiples of this
+DECODE_LIMIT_S = 300.0
 MIN_PX = 128  # and at least this: its correlation pyramid has four levels of an eighth of the picture
 _FAILED = "null if the row failed or the clip is shorter than the step"
 
@@ -92,38 +95,52 @@ class Flow(Operator):
         return Resources(num_cpus=1.0, memory_gb=3.0).on(self.device, self.gpu_memory_gb)
 
     def setup(self) -> tuple[Batches, str, DecodeChild]:
+        import torch
+
         path = locate(Weights(self.weights, self.sha256))
         network = load_raft(self.model, read_state(path)).to(self.device)
         # in float32: what RAFT's correlations lose in bfloat16 has not been measured
-        flows = Batches(lambda pairs: last_flow(network, pairs), self.batch_size, self.device, in_bfloat16=False)
+        flows = Batches(partial(flow_lengths, network), self.batch_size, self.device, in_bfloat16=False)
+        if self.device == "cuda":
+            flows.warm_up(torch.zeros(2, *flow_size(16, 9, 1.0, self.height_px), 3, dtype=torch.uint8))
         return flows, weights_hash(path), DecodeChild(4.0)
 
     def process(self, state: tuple[Batches, str, DecodeChild], batch: pa.Table) -> pa.Table:
         """The batch with the flow columns; a clip whose frames do not decode gets its error and nulls."""
-        rows = [self._row(*state, row) for row in batch.select([column.name for column in self.reads]).to_pylist()]
-        return self.with_writes(batch, rows)
+        network, digest, child = state
+        rows = batch.select([column.name for column in self.reads]).to_pylist()
+        calls = (self._call(row) for row in rows)
+        decoded = decode_ahead(child, "operators.video:read_frames", calls, DECODE_LIMIT_S)
+        return self.with_writes(batch, each_clip(rows, decoded, partial(self._cells, network, digest)))
 
     def close(self, state: tuple[Batches, str, DecodeChild]) -> None:
         state[2].close()
 
-    def _row(self, network: Batches, digest: str, child: DecodeChild, row: dict[str, Any]) -> dict[str, Any]:
-        tick_s = row["time_base_num"] / row["time_base_den"]
-        pairs = pairs_of(row["frame_pts"], self.step_s / tick_s, self.num_pairs)
+    def _pairs(self, row: dict[str, Any]) -> list[tuple[int, int]]:
+        return pairs_of(row["frame_pts"], self.step_s * row["time_base_den"] / row["time_base_num"], self.num_pairs)
+
+    def _size(self, row: dict[str, Any]) -> tuple[int, int]:
+        return flow_size(row["width_px"], row["height_px"], row["pixel_aspect"], self.height_px)
+
+    def _call(self, row: dict[str, Any]) -> Call | None:
+        wanted = sorted({pts for pair in self._pairs(row) for pts in pair})
+        call = {"uri": row["uri"], "frame_pts": wanted, "seek_pts": row["seek_pts"], "size": self._size(row)}
+        return call if wanted else None
+
+    def _cells(self, network: Batches, digest: str, row: dict[str, Any], frames: Any) -> dict[str, Any]:
+        import torch
+
+        pairs = self._pairs(row)
         if not pairs:
             return {}
-        wanted = sorted({pts for pair in pairs for pts in pair})
-        size = flow_size(row["width_px"], row["height_px"], row["pixel_aspect"], self.height_px)
-        call = {"uri": row["uri"], "frame_pts": wanted, "seek_pts": row["seek_pts"], "size": size}
-        try:
-            frames = dict(zip(wanted, child.call("operators.video:read_frames", call, 300.0), strict=True))
-        except RowError as error:
-            return {"error_kind": error.kind, "error": str(error)}
-        lengths_P = flow_lengths(network, [(frames[a], frames[b]) for a, b in pairs])
-        seconds = np.array([(b - a) * tick_s for a, b in pairs])
+        place = {pts: k for k, pts in enumerate(sorted({pts for pair in pairs for pts in pair}))}
+        frames_P2HWC = np.stack([frames[[place[a], place[b]]] for a, b in pairs])
+        lengths_P = network(torch.from_numpy(frames_P2HWC)).numpy()
+        seconds = np.array([b - a for a, b in pairs]) * row["time_base_num"] / row["time_base_den"]
         return {
             "flow_px_samples": lengths_P,
             "flow_mean_px": float(lengths_P.mean()),
-            "flow_speed_mean": float((lengths_P / seconds).mean() / min(size)),
+            "flow_speed_mean": float((lengths_P / seconds).mean() / min(self._size(row))),
             "flow_weights_hash": digest,
         }
 
@@ -156,15 +173,8 @@ def load_raft(model: str, state: dict[str, Any]) -> Any:
     return network.eval()
 
 
-def last_flow(network: Any, pairs_P2CHW: Any) -> Any:
-    """The flow after the last update, [P, 2, H, W] pixels."""
-    return network(pairs_P2CHW[:, 0], pairs_P2CHW[:, 1])[-1]
-
-
-def flow_lengths(network: Batches, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """float32 [P]: mean length of the flow of each pair of uint8 RGB frames, pixels."""
-    import torch
-
-    frames = torch.from_numpy(np.stack([np.stack(pair) for pair in pairs]))
-    flow_P2HW = network(frames.permute(0, 1, 4, 2, 3).float() / 127.5 - 1)
-    return flow_P2HW.pow(2).sum(1).sqrt().flatten(1).mean(1).numpy()
+def flow_lengths(network: Any, pairs_P2HWC: Any) -> Any:
+    """float32 [P]: mean length of the flow after the last update, of pairs of uint8 RGB frames, pixels."""
+    frames_P2CHW = pairs_P2HWC.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+    flow_P2HW = network(frames_P2CHW[:, 0].contiguous(), frames_P2CHW[:, 1].contiguous())[-1]
+    return flow_P2HW.pow(2).sum(1).sqrt().flatten(1).mean(1)

@@ -8,13 +8,15 @@ A fragment is a square of 32 x 32 pixels at native size. 7 x 7 of them, one draw
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from operators.contract import Operator, Resources, RowError
+from operators.contract import Operator, Resources
+from operators.decode_ahead import Call, decode_ahead, each_clip
 from operators.decode_child import DecodeChild
 from operators.gpu_batches import Batches
 from operators.state_dicts import fitting, read_state
@@ -106,33 +108,39 @@ class FragmentModel(Operator):
         )
 
     def setup(self) -> tuple[Batches, str, DecodeChild]:
+        import torch
+
         path = locate(Weights(self.weights, self.sha256))
         network = load_network(read_state(path), self.network).to(self.device)
-        return Batches(network, self.batch_size, self.device), weights_hash(path), DecodeChild(4.0)
+        batches = Batches(network, self.batch_size, self.device)
+        if self.device == "cuda":
+            batches.warm_up(torch.zeros(3, INPUT_FRAMES, INPUT_PX, INPUT_PX))
+        return batches, weights_hash(path), DecodeChild(4.0)
 
     def process(self, state: tuple[Batches, str, DecodeChild], batch: pa.Table) -> pa.Table:
         """The batch with the score columns; a clip whose frames do not decode gets its error and nulls."""
-        rows = [self._row(*state, row) for row in batch.select([column.name for column in self.reads]).to_pylist()]
-        return self.with_writes(batch, rows)
+        network, digest, child = state
+        rows = batch.select([column.name for column in self.reads]).to_pylist()
+        calls = (self._call(row) for row in rows)
+        decoded = decode_ahead(child, "operators.fragments:read_fragments", calls, self.time_limit_s)
+        return self.with_writes(batch, each_clip(rows, decoded, partial(self._cells, network, digest)))
 
     def close(self, state: tuple[Batches, str, DecodeChild]) -> None:
         state[2].close()
 
-    def _row(self, network: Batches, digest: str, child: DecodeChild, row: dict[str, Any]) -> dict[str, Any]:
-        tiles = self.tiles_of(row)
-        call = {
+    def _call(self, row: dict[str, Any]) -> Call:
+        return {
             "uri": row["uri"],
             "frame_pts": [row["frame_pts"][i] for i in self.frames_of(len(row["frame_pts"]))],
             "seek_pts": row["seek_pts"],
-            "tiles": tiles,
+            "tiles": self.tiles_of(row),
             "draws": self.draws,
             "seed": self.seed,
             "aligned_frames": self.aligned_frames,
         }
-        try:
-            fragments_NTHWC = child.call("operators.fragments:read_fragments", call, self.time_limit_s)
-        except RowError as error:
-            return {"error_kind": error.kind, "error": str(error)}
+
+    def _cells(self, network: Batches, digest: str, row: dict[str, Any], fragments_NTHWC: Any) -> dict[str, Any]:
+        tiles = self.tiles_of(row)
         inputs_NTHWC = fragments_NTHWC.reshape(-1, INPUT_FRAMES, INPUT_PX, INPUT_PX, 3)
         raw_DTP = scores_of(network, inputs_NTHWC).reshape(self.draws, tiles**2, -1)
         seen = self.draws * tiles**2 * INPUT_PX**2 / (row["width_px"] * row["height_px"])

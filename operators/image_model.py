@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What operators share that show a few frames of each clip to an image model."""
 
+import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from operators.contract import Operator, Resources, RowError
+from operators.contract import Operator, Resources
+from operators.decode_ahead import Call, Decoded, decode_ahead
 from operators.decode_child import DecodeChild
 from operators.gpu_batches import Batches
 from operators.image_towers import (
@@ -120,50 +123,55 @@ class ImageModel(Operator):
             tower = open_clip_tower(self.model, self.weights, self.device)
         else:
             tower = transformers_tower(self.model, self.revision, self.device)
-        return tower, Batches(tower.encode, self.batch_size, self.device), DecodeChild(self.memory_limit_gb)
+        encode = Batches(tower.encode, self.batch_size, self.device)
+        if self.device == "cuda":
+            encode.warm_up(tower.preprocess(np.zeros((tower.short_px, tower.short_px * 16 // 9, 3), np.uint8)))
+        return tower, encode, DecodeChild(self.memory_limit_gb)
 
     def process(self, state: tuple[ImageTower, Batches, DecodeChild], batch: pa.Table) -> pa.Table:
         """The batch with the model's columns; a clip whose frames do not decode gets its error and nulls."""
         tower, encode, child = state
         rows = batch.select([column.name for column in self.reads]).to_pylist()
-        decoded = [self._decoded(tower, child, row) for row in rows]
-        frames = [frame for found in decoded if not isinstance(found, RowError) for frame in found]
-        embedded = iter(frame_embeddings(encode, frames))
-        cells = [self._cells(tower, row, found, embedded) for row, found in zip(rows, decoded, strict=True)]
+        calls = (self._call(tower, row) for row in rows)
+        num = max(1, self.batch_size // self.num_frames)  # clips of one forward pass: as many are decoded ahead
+        decoded = decode_ahead(child, "operators.video:read_frames", calls, self.time_limit_s, num)
+        cells: list[dict[str, Any]] = []
+        with closing(decoded):
+            while group := list(islice(decoded, num)):
+                cells += self._looked_at(tower, encode, rows[len(cells) : len(cells) + num], group)
         return self.with_writes(batch, cells)
 
     def close(self, state: tuple[ImageTower, Batches, DecodeChild]) -> None:
         state[2].close()
 
-    def _decoded(self, tower: ImageTower, child: DecodeChild, row: dict[str, Any]) -> list[Any] | RowError:
-        """The clip's frames as the model wants them, or why there are none."""
+    def _call(self, tower: ImageTower, row: dict[str, Any]) -> Call | None:
+        """How the clip's frames are decoded; null if none is looked at."""
         wanted = self.frames_of(row["frame_pts"])
-        if not wanted:
-            return []
         size = decode_size(row["width_px"], row["height_px"], row["pixel_aspect"], tower.short_px)
         call = {"uri": row["uri"], "frame_pts": wanted, "seek_pts": row["seek_pts"], "size": size}
-        try:
-            return [tower.preprocess(f) for f in child.call("operators.video:read_frames", call, self.time_limit_s)]
-        except RowError as error:
-            return error
+        return call if wanted else None
 
-    def _cells(
-        self,
-        tower: ImageTower,
-        row: dict[str, Any],
-        decoded: list[Any] | RowError,
-        embedded: Iterator[tuple[np.ndarray, int]],
-    ) -> dict[str, Any]:
-        """The columns of one clip; takes its frames' embeddings from `embedded`."""
-        if isinstance(decoded, RowError):
-            return {"error_kind": decoded.kind, "error": str(decoded)}
+    def _looked_at(
+        self, tower: ImageTower, encode: Batches, rows: list[dict[str, Any]], decoded: list[Decoded]
+    ) -> list[dict[str, Any]]:
+        """The columns of some clips, whose frames go through the model together."""
+        since = time.time()
+        frames = [[tower.preprocess(f) for f in clip.frames] if clip.frames is not None else [] for clip in decoded]
+        embedded = iter(frame_embeddings(encode, [frame for of_clip in frames for frame in of_clip]))
+        found = []
+        for row, clip, of_clip in zip(rows, decoded, frames, strict=True):
+            own = [next(embedded) for _ in of_clip]
+            found.append(clip.failure if clip.error else self._cells(tower, row, own) | clip.log(since))
+        return found
+
+    def _cells(self, tower: ImageTower, row: dict[str, Any], own: list[tuple[np.ndarray, int]]) -> dict[str, Any]:
+        """The columns of one clip from its frames' embeddings."""
         facts = {
             f"{self.name}_model": ":".join(part for part in (self.backend, self.model, self.revision) if part),
             f"{self.name}_weights_hash": tower.weights_hash,
         }
-        if not decoded:
+        if not own:
             return facts
-        own = [next(embedded) for _ in decoded]
         return facts | self.values(np.stack([vector for vector, _ in own]), own[0][1], row)
 
 

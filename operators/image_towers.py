@@ -35,7 +35,7 @@ class ImageTower:
         weights_hash: 64 hex digits: sha256 over the checkpoint's files.
         short_px: the short side that its preprocessing wants of a frame; more is scaled down, less is scaled up.
         preprocess: uint8 RGB [H, W, 3] -> float32 tensor [3, h, w] as the model's own configuration says.
-        encode: float32 tensor [N, 3, h, w] -> float32 tensor [N, D], not normalised.
+        encode: float32 tensor [N, 3, h, w] on the device -> float32 tensor [N, D] there, not normalised.
     """
 
     weights_hash: str
@@ -82,7 +82,7 @@ def open_clip_tower(model: str, weights: str | None, device: str) -> ImageTower:
 
     def encode(pixels_NCHW: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            return network.encode_image(pixels_NCHW.to(device)).float().cpu()
+            return network.encode_image(pixels_NCHW).float()
 
     return ImageTower(files_hash(files), size if isinstance(size, int) else max(size), _through_pil(preprocess), encode)
 
@@ -179,7 +179,7 @@ def transformers_tower(model: str, revision: str | None, device: str) -> ImageTo
 
     def encode(pixels_NCHW: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            return getattr(network(pixel_values=pixels_NCHW.to(device)), output).float().cpu()
+            return getattr(network(pixel_values=pixels_NCHW), output).float()
 
     return ImageTower(checkpoint_hash(folder), _longest(processor.size), preprocess, encode)
 

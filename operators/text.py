@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text in a clip: how much of the picture it covers, and whether it was laid over it or belongs to the scene."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from operators.contract import Operator, Resources, RowError
+from operators.contract import Operator, Resources
+from operators.decode_ahead import Call, decode_ahead, each_clip
 from operators.decode_child import DecodeChild
 from operators.image_model import spread
 from operators.text_places import OVERLAY, SCENE, STATIC, Look, Picture, kinds, same_place
@@ -140,30 +142,39 @@ class Text(Operator):
 
     def process(self, state: tuple[TextReader, DecodeChild], batch: pa.Table) -> pa.Table:
         """The batch with the text's columns; a clip whose frames do not decode gets its error and nulls."""
-        rows = [self._row(*state, row) for row in batch.select([column.name for column in self.reads]).to_pylist()]
-        return self.with_writes(batch, rows)
+        reader, child = state
+        rows = batch.select([column.name for column in self.reads]).to_pylist()
+        calls = (self._call(row) for row in rows)
+        decoded = decode_ahead(child, "operators.video:read_frames", calls, self.time_limit_s)
+        return self.with_writes(batch, each_clip(rows, decoded, partial(self._cells, reader)))
 
     def close(self, state: tuple[TextReader, DecodeChild]) -> None:
         state[1].close()
 
-    def _row(self, reader: TextReader, child: DecodeChild, row: dict[str, Any]) -> dict[str, Any]:
-        wanted = spread(row["frame_pts"], self.num_frames)
+    def _looks(self, row: dict[str, Any]) -> dict[int, list[int]]:
+        """The frames that are read, each with its neighbours."""
         step_pts = self.step_s * row["time_base_den"] / row["time_base_num"]
-        groups = {pts: neighbours(row["frame_pts"], pts, step_pts) for pts in wanted}
-        decoded = sorted({pts for group in groups.values() for pts in group} | set(wanted))
+        return {pts: neighbours(row["frame_pts"], pts, step_pts) for pts in spread(row["frame_pts"], self.num_frames)}
+
+    def _call(self, row: dict[str, Any]) -> Call:
+        wanted = _all_of(self._looks(row))
         size = reading_size(row["width_px"], row["height_px"], row["pixel_aspect"], self.width_px)
-        call = {"uri": row["uri"], "frame_pts": decoded, "seek_pts": row["seek_pts"], "size": size}
-        try:
-            frames_THWC = child.call("operators.video:read_frames", call, self.time_limit_s)
-        except RowError as error:
-            return {"error_kind": error.kind, "error": str(error)}
-        pictures = {pts: Picture(frame) for pts, frame in zip(decoded, frames_THWC, strict=True)}
+        return {"uri": row["uri"], "frame_pts": wanted, "seek_pts": row["seek_pts"], "size": size}
+
+    def _cells(self, reader: TextReader, row: dict[str, Any], frames_THWC: np.ndarray) -> dict[str, Any]:
+        groups = self._looks(row)
+        pictures = {pts: Picture(frame) for pts, frame in zip(_all_of(groups), frames_THWC, strict=True)}
         looks = [
-            Look(pictures[pts], reader.read(pictures[pts].rgb_HWC, self.min_score), [pictures[n] for n in groups[pts]])
-            for pts in wanted
+            Look(pictures[pts], reader.read(pictures[pts].rgb_HWC, self.min_score), [pictures[n] for n in group])
+            for pts, group in groups.items()
         ]
+        size = frames_THWC.shape[1], frames_THWC.shape[2]
         facts = {"ocr_model": reader.model, "ocr_width_px": size[1]}
-        return facts if min(size) < MIN_PX else facts | summary(wanted, looks, size)
+        return facts if min(size) < MIN_PX else facts | summary(list(groups), looks, size)
+
+
+def _all_of(groups: Mapping[int, Sequence[int]]) -> list[int]:
+    return sorted({pts for group in groups.values() for pts in group} | set(groups))
 
 
 def reading_size(width_px: int, height_px: int, pixel_aspect: float, target_px: int) -> tuple[int, int]:

@@ -42,6 +42,7 @@ class TextFeatures(Operator):
 
     name: ClassVar[str] = "text_features"
     exact: ClassVar[bool] = False
+    tolerance: ClassVar[float] = 2**-7  # the last bit of bfloat16
     neutral: ClassVar[frozenset[str]] = frozenset({"batch_size", "device"})
     seconds_per_row: ClassVar[float] = 0.3
     reads: ClassVar[tuple[Column, ...]] = (CLIP_ID, SOURCE_ID, *RENDERINGS)

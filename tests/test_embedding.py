@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from operators.contract import RUN_LOG
 from operators.embedding import Embedding
 from operators.ends import EndSimilarity
 from operators.image_model import ImageModel, decode_size, spread
@@ -240,7 +241,8 @@ def test_transformers_equals_its_own_call(kind, clips, tmp_path):
 def test_columns_say_what_made_the_embedding(clips, open_clip_folder):
     operator = Embedding(backend="open_clip", model=f"local-dir:{open_clip_folder}", num_frames=2)
     table = _run(operator, clips)
-    assert table.column_names == [*clips.column_names, *(c.name for c in operator.writes), "error_kind", "error"]
+    written = [column.name for column in operator.writes]
+    assert table.column_names == [*clips.column_names, *written, "error_kind", "error", RUN_LOG]
     assert table.schema.field("embedding").type == pa.list_(pa.float32())
     row = table.to_pylist()[0]
     assert row["embedding_model"] == f"open_clip:local-dir:{open_clip_folder}"

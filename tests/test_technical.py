@@ -157,3 +157,20 @@ def test_out_of_memory_halves_the_batch(caplog: pytest.LogCaptureFixture) -> Non
     assert "out of memory with 16 at once: going on with 8" in caplog.text
     with pytest.raises(torch.OutOfMemoryError):
         Batches(lambda rows: forward(torch.zeros(9)), 4)(rows)
+
+
+def test_a_warm_up_finds_the_batch_that_fits_and_nothing_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    import torch
+
+    from operators.gpu_batches import Batches
+
+    def forward(rows: Any) -> Any:
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError("injected")
+        return rows.sum(1)
+
+    batches = Batches(forward, 8)
+    batches.warm_up(torch.zeros(5))
+    assert batches.size == 2
+    assert "going on with 2" in caplog.text
+    assert torch.equal(batches(torch.ones(7, 5)), torch.full((7,), 5.0))

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from operators.contract import RUN_LOG
 from operators.text import BOX, Text, area_share, neighbours, reading_size
 from operators.text_places import Look, Picture, kinds, same_place
 from operators.text_reader import Line
@@ -81,7 +82,8 @@ def run(operator: Text, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         found = operator.process(state, table)
     finally:
         operator.close(state)
-    assert found.column_names == [*table.column_names, *(c.name for c in operator.writes), "error_kind", "error"]
+    written = [column.name for column in operator.writes]
+    assert found.column_names == [*table.column_names, *written, "error_kind", "error", RUN_LOG]
     assert found.schema.field("text_boxes").type == pa.list_(BOX)
     return found.to_pylist()
 
