@@ -9,13 +9,14 @@ what changes in them agree? The place that agrees least, 15 % of the picture, is
     motion      concordance (2 sum ab / (sum aa + sum bb)) of what each picture differs by from the clip's mean picture
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from operators.likely_copies import likely_pairs
 from operators.meters.video_hash import SAMPLE, SIDE
-from operators.similar import Pairs, cluster, similar_pairs
+from operators.similar import Pairs
 
 # All ours, chosen on benchmarks/dedup.py --copies.
 MIN_APPEARANCE, MIN_MOTION = 0.945, 0.75
@@ -25,12 +26,14 @@ MAX_SPEED = 1.112  # and its inverse
 MAX_CROP = 0.11  # of height and width at each side
 MIN_SHARED = 0.9  # of the shorter clip's samples that must lie within the longer
 MIN_SAMPLES = 4  # below that, or in a still, motion is not known
-MIN_START, NUM_STARTS = 0.5, 2  # correlation of a start that is worth a climb, and how many are climbed from
+MIN_START, NUM_STARTS = 0.5, 2  # correlation of a start that is worth a look, and how many are looked at
+START_APPEARANCE, START_MOTION = 0.87, 0.3  # of one that is worth a climb; the ladder's copies have 0.92 and 0.39
 LOGO_SHARE = 0.15
 FULL_CONTRAST = 500.0  # a flatter picture (a fade, a black frame) counts less
 TIME_STEP_S, SLACK_S = 0.125, 0.07
 STEPS = np.array([0.03, 0.0625, 0.025, 0.025, 0.025, 0.025])  # of a pose, then half of them
-INDEX_SAMPLES, INDEX_CORRELATION = 24, 0.6  # per clip, at most; what makes a pair worth a look
+INDEX_SAMPLES, MIN_INDEX_CONTRAST = 24, 0.1  # pictures of a clip that it is looked for by; of its clearest one
+CLIPS_AT_ONCE = 10_000
 
 _FREQUENCY_YX = np.hypot(*np.mgrid[:SIDE, :SIDE])  # natural pictures fall off like 1 / f: this makes all count alike
 
@@ -93,6 +96,11 @@ class Likeness:
             return self.appearance >= STILL_APPEARANCE
         return self.appearance >= MIN_APPEARANCE and self.motion >= MIN_MOTION
 
+    @property
+    def may_be_copy(self) -> bool:
+        """Whether a pose nearby may show a copy: most clips that only look alike are told apart by how they move."""
+        return self.appearance >= START_APPEARANCE and (self.energy < STILL_ENERGY or self.motion >= START_MOTION)
+
 
 def track_of(video_hash: bytes) -> Track:
     """Reads the score `video_hash`."""
@@ -103,40 +111,49 @@ def track_of(video_hash: bytes) -> Track:
 def copies(video_hashes: Sequence[bytes], mirrored: bool = False) -> Pairs:
     """Pairs of clips that are copies of each other, with their appearance as similarity.
 
+    Among crowds of like clips not every pair is looked at: see `operators.likely_copies`.
+
     Args:
-        video_hashes: the score `video_hash` of each clip.
+        video_hashes: the score `video_hash` of each clip, better clips first.
         mirrored: a mirrored clip is a copy too.
     """
-    tracks = [track_of(video_hash) for video_hash in video_hashes]
     found = []
-    for first, second in sorted(_candidates(tracks, mirrored)):
-        likeness = likeness_of(tracks[first], tracks[second])
+    for first, second in likely_pairs(*_pictures(video_hashes, mirrored), len(video_hashes)).tolist():
+        one, other = track_of(video_hashes[first]), track_of(video_hashes[second])
+        likeness = likeness_of(one, other)
         if mirrored and not (likeness and likeness.is_copy):
-            likeness = likeness_of(tracks[first], tracks[second].mirrored())
+            likeness = likeness_of(one, other.mirrored())
         if likeness and likeness.is_copy:
             found.append((first, second, likeness.appearance))
     columns = np.array(found).reshape(-1, 3)
     return Pairs(columns[:, 0].astype(np.int64), columns[:, 1].astype(np.int64), columns[:, 2].astype(np.float32))
 
 
-def _candidates(tracks: Sequence[Track], mirrored: bool) -> set[tuple[int, int]]:
-    """Pairs of clips of which a sample, or one cropped at all sides, or mirrored, is near a sample of the other."""
-    vectors, owners = [], []
-    for number, track in enumerate(tracks):
-        num = min(INDEX_SAMPLES, max(1, len(track) // 4))
-        picked_TYX = track.dct_TYX[(2 * np.arange(num) + 1) * len(track) // (2 * num)]
-        inner = _crop(0.05, 0.05)
-        views = [picked_TYX, inner @ picked_TYX @ inner.T]
-        if mirrored:
-            views.append(Track(track.seconds_T, picked_TYX).mirrored().dct_TYX)
-        vectors += [_units(view_TYX) for view_TYX in views]
-        owners.append(np.full(num * len(views), number))
-    if not vectors:
-        return set()
-    vectors_ND, owner = np.concatenate(vectors).astype(np.float32), np.concatenate(owners)
-    pairs = similar_pairs(vectors_ND, cluster(vectors_ND), INDEX_CORRELATION, owner)
-    low, high = np.minimum(owner[pairs.first], owner[pairs.second]), np.maximum(owner[pairs.first], owner[pairs.second])
-    return set(zip(low.tolist(), high.tolist(), strict=True))
+def _pictures(video_hashes: Sequence[bytes], mirrored: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures spread over each clip, and the same cropped at all sides, and mirrored: unit vectors and whose they are.
+
+    float16 halves the memory; products of such vectors are right to three digits.
+    """
+    inner, flip = _crop(0.05, 0.05), np.where(np.arange(SIDE) % 2, -1.0, 1.0)
+    vectors, owners = [np.zeros((0, SIDE * SIDE), np.float16)], [np.zeros(0, np.int32)]
+    for start in range(0, len(video_hashes), CLIPS_AT_ONCE):
+        picked = [_picked(video_hash) for video_hash in video_hashes[start : start + CLIPS_AT_ONCE]]
+        dct_TYX = np.concatenate(picked)
+        views = [dct_TYX, inner @ dct_TYX @ inner.T, *([dct_TYX * flip] if mirrored else [])]
+        owner_T = np.repeat(np.arange(start, start + len(picked), dtype=np.int32), [len(p) for p in picked])
+        order = np.argsort(np.tile(owner_T, len(views)), kind="stable")
+        vectors.append(np.concatenate([_units(view) for view in views]).astype(np.float16)[order])
+        owners.append(np.repeat(owner_T, len(views)))
+    return np.concatenate(vectors), np.concatenate(owners)
+
+
+def _picked(video_hash: bytes) -> np.ndarray:
+    """A quarter of a clip's pictures, spread over it, without those that are next to black beside the others."""
+    dct_TYX = np.frombuffer(video_hash, SAMPLE)["dct_YX"]
+    num = min(INDEX_SAMPLES, max(1, len(dct_TYX) // 4))
+    dct_TYX = dct_TYX[(2 * np.arange(num) + 1) * len(dct_TYX) // (2 * num)].astype(np.float32)
+    contrast_T = _contrast(dct_TYX)
+    return dct_TYX[contrast_T >= MIN_INDEX_CONTRAST * contrast_T.max()]
 
 
 def likeness_of(one: Track, other: Track) -> Likeness | None:
@@ -144,17 +161,19 @@ def likeness_of(one: Track, other: Track) -> Likeness | None:
     shorter, longer = sorted((one, other), key=lambda track: track.span_s)
     if (len(shorter) < MIN_SAMPLES) != (len(longer) < MIN_SAMPLES):
         return None
-    starts = [start for value, start in _starts(shorter, longer) if value >= MIN_START]
-    climbed = [_climb(start, shorter, longer) for start in starts]
-    if not climbed:
-        return None
-    pose = max(climbed, key=lambda found: found[0])[1]
+    starts = [pose for value, pose in _starts(shorter, longer) if value >= MIN_START]
+    likely = [(pose, found) for pose in starts if (found := _judged(pose, shorter, longer)).may_be_copy]
+    for _, found in likely:
+        if found.is_copy:  # nothing was cropped: no need to climb
+            return found
+    climbed = [_climb(pose, shorter, longer) for pose, _ in likely]
+    return _judged(max(climbed, key=lambda found: found[0])[1], shorter, longer) if climbed else None
+
+
+def _judged(pose: np.ndarray, shorter: Track, longer: Track) -> Likeness:
     overlay = _overlay(pose, shorter, longer)
     assert overlay is not None
-    return _judged(*overlay, pose)
-
-
-def _judged(a_TD: np.ndarray, b_TD: np.ndarray, weight_T: np.ndarray, pose: np.ndarray) -> Likeness:
+    a_TD, b_TD, weight_T = overlay
     a_TP, b_TP = _pixels(a_TD), _pixels(b_TD)
     differs_P = weight_T @ (a_TP - b_TP) ** 2
     asked = differs_P <= np.quantile(differs_P, 1 - LOGO_SHARE)
@@ -178,17 +197,18 @@ def _starts(shorter: Track, longer: Track) -> list[tuple[float, np.ndarray]]:
     views = [_crop(crop, crop) for crop in _CENTRED]
     cosine_VST = np.stack([_units(shorter.dct_TYX) @ _units(m @ longer.dct_TYX @ m.T).T for m in views])
     contrast_S, contrast_T = _contrast(shorter.dct_TYX), _contrast(longer.dct_TYX)
-    found: list[tuple[float, np.ndarray]] = []
-    for speed, offset in _grid(shorter, longer):
-        at = shorter.seconds_T * speed + offset
-        inside = _inside(at, shorter, longer)
-        if inside is None:
-            continue
-        nearest = np.abs(at[inside, None] - longer.seconds_T).argmin(1)
-        weight = contrast_S[inside] * contrast_T[nearest]
-        values_V = cosine_VST[:, inside, nearest] @ (weight / max(weight.sum(), 1e-9))
-        best = int(values_V.argmax())
-        found.append((float(values_V[best]), np.array([speed, offset, *[_CENTRED[best]] * 4])))
+    grid_G2 = _grid(shorter, longer)
+    at_GS = grid_G2[:, :1] * shorter.seconds_T + grid_G2[:, 1:]
+    inside_GS = (at_GS >= -SLACK_S) & (at_GS <= longer.span_s + SLACK_S)
+    nearest_GS = _nearest(longer.seconds_T, at_GS)
+    weight_GS = inside_GS * contrast_S * contrast_T[nearest_GS]
+    weight_GS /= np.maximum(weight_GS.sum(1, keepdims=True), 1e-9)
+    values_VG = (cosine_VST[:, np.arange(len(shorter)), nearest_GS] * weight_GS).sum(2)
+    best_G = values_VG.argmax(0)
+    found = [
+        (float(values_VG[best_G[g], g]), np.array([*grid_G2[g], *[_CENTRED[best_G[g]]] * 4]))
+        for g in np.flatnonzero(inside_GS.sum(1) >= _fewest(shorter))
+    ]
     kept: list[tuple[float, np.ndarray]] = []
     for value, pose in sorted(found, key=lambda item: -item[0]):
         if all((np.abs(pose - other) > [0.06, 0.2, 0.01, 1, 1, 1]).any() for _, other in kept):
@@ -198,20 +218,34 @@ def _starts(shorter: Track, longer: Track) -> list[tuple[float, np.ndarray]]:
     return kept
 
 
-def _grid(shorter: Track, longer: Track) -> Iterator[tuple[float, float]]:
-    """Speeds, and offsets at which enough of the shorter clip lies within the longer one."""
+def _grid(shorter: Track, longer: Track) -> np.ndarray:
+    """[G, 2]: speeds, and offsets at which enough of the shorter clip lies within the longer one."""
+    found = []
     for speed in SPEEDS:
         span = shorter.span_s * speed
         low, high = -span * (1 - MIN_SHARED) - TIME_STEP_S, longer.span_s - span * MIN_SHARED + TIME_STEP_S
         zero = np.ceil(low / TIME_STEP_S) * TIME_STEP_S
-        for offset in np.arange(zero, max(high, zero) + 1e-9, TIME_STEP_S):
-            yield speed, float(offset)
+        offsets = np.arange(zero, max(high, zero) + 1e-9, TIME_STEP_S)
+        found.append(np.stack([np.full(len(offsets), speed), offsets], axis=1))
+    return np.concatenate(found)
+
+
+def _nearest(seconds_T: np.ndarray, at_GS: np.ndarray) -> np.ndarray:
+    """The sample nearest in time to each moment."""
+    after = np.clip(np.searchsorted(seconds_T, at_GS), min(1, len(seconds_T) - 1), len(seconds_T) - 1)
+    before = np.maximum(after - 1, 0)
+    return np.where(at_GS - seconds_T[before] <= seconds_T[after] - at_GS, before, after)
+
+
+def _fewest(shorter: Track) -> float:
+    """Samples of the shorter clip that must lie within the longer one."""
+    return max(min(MIN_SAMPLES, len(shorter)), MIN_SHARED * len(shorter))
 
 
 def _inside(at_T: np.ndarray, shorter: Track, longer: Track) -> np.ndarray | None:
     """The shorter clip's samples that lie within the longer one; None if they are too few."""
     inside = np.flatnonzero((at_T >= -SLACK_S) & (at_T <= longer.span_s + SLACK_S))
-    return inside if len(inside) >= max(min(MIN_SAMPLES, len(shorter)), MIN_SHARED * len(shorter)) else None
+    return inside if len(inside) >= _fewest(shorter) else None
 
 
 def _climb(pose: np.ndarray, shorter: Track, longer: Track) -> tuple[float, np.ndarray]:

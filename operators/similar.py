@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 ROWS_AT_ONCE = 4096
+CELLS_AT_ONCE = 1 << 25
 KMEANS_STEPS = 10
 POINTS_PER_CENTROID = 64  # that k-means is fitted to
 
@@ -56,7 +57,7 @@ def cluster(vectors_ND: np.ndarray, num_clusters: int | None = None, num_probes:
     """Spherical k-means on a seeded sample, and every vector's nearest clusters.
 
     Args:
-        vectors_ND: float32, rows of length 1.
+        vectors_ND: float32 or float16, rows of length 1.
         num_clusters: null: twice the square root of N.
         num_probes: nearest clusters that a vector belongs to.
     """
@@ -75,7 +76,7 @@ def cluster(vectors_ND: np.ndarray, num_clusters: int | None = None, num_probes:
         min_points_per_centroid=1,
         max_points_per_centroid=POINTS_PER_CENTROID,
     )
-    kmeans.train(vectors_ND[sample])
+    kmeans.train(np.asarray(vectors_ND[sample], np.float32))
     centroids = kmeans.centroids
     assert centroids is not None
     index = faiss.IndexFlatIP(size)
@@ -83,7 +84,7 @@ def cluster(vectors_ND: np.ndarray, num_clusters: int | None = None, num_probes:
     nearest = np.empty((num, min(num_probes, num_centroids)), np.int32)
     for start in range(0, num, ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        nearest[rows] = index.search(vectors_ND[rows], nearest.shape[1])[1]
+        nearest[rows] = index.search(np.asarray(vectors_ND[rows], np.float32), nearest.shape[1])[1]
     return Clusters(centroids, nearest)
 
 
@@ -99,7 +100,7 @@ def similar_pairs(
     Source: SemDeDup (Abbas et al. 2023) with several clusters per vector.
     """
     owner_N = np.arange(len(vectors_ND)) if owner_N is None else owner_N
-    found = [_pairs_within(vectors_ND, members, threshold, owner_N) for members in _members(clusters)]
+    found = [_pairs_within(vectors_ND, members, threshold, owner_N) for members in members_of(clusters)]
     keys = np.concatenate([np.zeros(0, np.int64), *(key for key, _ in found)])
     cosines = np.concatenate([np.zeros(0, np.float32), *(cosine for _, cosine in found)])
     keys, first = np.unique(keys, return_index=True)
@@ -107,7 +108,7 @@ def similar_pairs(
     return Pairs(keys // num, keys % num, cosines[first])
 
 
-def _members(clusters: Clusters) -> Iterator[np.ndarray]:
+def members_of(clusters: Clusters) -> Iterator[np.ndarray]:
     """Rows of each cluster, ascending; a row is in several."""
     probes = clusters.nearest.shape[1]
     order = np.argsort(clusters.nearest, axis=None, kind="stable")
@@ -122,8 +123,9 @@ def _pairs_within(
     """(first * N + second, cosine) of the pairs among `members`."""
     num, part_ND, owner = len(vectors_ND), vectors_ND[members], owner_N[members]
     keys, cosines = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
-    for start in range(0, len(members), ROWS_AT_ONCE):
-        cosine_RC = part_ND[start : start + ROWS_AT_ONCE] @ part_ND[start:].T
+    step = max(1, min(ROWS_AT_ONCE, CELLS_AT_ONCE // max(1, len(members))))  # a crowded cluster is one large product
+    for start in range(0, len(members), step):
+        cosine_RC = part_ND[start : start + step] @ part_ND[start:].T
         row, column = np.nonzero(cosine_RC >= threshold)
         is_wanted = (column > row) & (owner[start + row] != owner[start + column])
         row, column = row[is_wanted], column[is_wanted]

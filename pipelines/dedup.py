@@ -137,8 +137,9 @@ def find_duplicates(clips: pa.Table, config: Dedup) -> pa.Table:
     """
     from operators.similar import leaders
 
-    evidence = find_evidence(clips, config)
-    leader = leaders(evidence.pairs, _best_first(clips, config.keep))
+    order = _best_first(clips, config.keep)
+    evidence = find_evidence(clips, config, order)
+    leader = leaders(evidence.pairs, order)
     ids, sources = clips["clip_id"].to_pylist(), clips["source_id"].to_pylist()
     is_duplicate = leader != np.arange(len(ids))
     pairs = evidence.pairs

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,8 +43,26 @@ class Evidence:
     clusters: "Clusters | None"
 
 
-def find_evidence(clips: pa.Table, config: "Dedup") -> Evidence:
+class Cells(Sequence[Any]):
+    """Values of a binary column in another order, as buffers: a million hashes are gigabytes, and are not copied."""
+
+    def __init__(self, column: pa.ChunkedArray, rows: np.ndarray) -> None:
+        self._column, self._rows = column, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Cells(self._column, self._rows[at])
+        return self._column[int(self._rows[at])].as_buffer()
+
+
+def find_evidence(clips: pa.Table, config: "Dedup", order: np.ndarray) -> Evidence:
     """Compares clips by whichever columns of EVIDENCE the table has.
+
+    Args:
+        order: rows, best first: in a crowd of like clips each is compared with the best ones.
 
     Raises:
         ValueError: embeddings of different lengths.
@@ -57,8 +75,9 @@ def find_evidence(clips: pa.Table, config: "Dedup") -> Evidence:
     found = [exact_pairs(clips["packet_hash"].to_pylist() if len(rows["exact"]) else [])]
     hashed, embedded = rows["perceptual"], rows["semantic"]
     if len(hashed) > 1:
-        pairs = copies(clips["video_hash"].take(pa.array(hashed)).to_pylist(), config.mirrored)
-        found.append(_ranked("perceptual", pairs, hashed))
+        best_first = order[np.isin(order, hashed)]
+        pairs = copies(Cells(clips["video_hash"], best_first), config.mirrored)
+        found.append(_ranked("perceptual", pairs, best_first))
     vectors_KD = clusters = None
     if len(embedded):
         vectors_KD = unit_vectors(clips["embedding"].take(pa.array(embedded)))
@@ -110,7 +129,8 @@ def _rows_with(clips: pa.Table, column: str) -> np.ndarray:
 def _ranked(kind: str, pairs: "Pairs", rows: np.ndarray) -> "Pairs":
     """The pairs in rows of the whole table, with the rank of their kind."""
     similarity = pairs.similarity + np.float32(_RANK * KINDS.index(kind))
-    return _pairs(rows[pairs.first], rows[pairs.second], similarity)
+    first, second = rows[pairs.first], rows[pairs.second]
+    return _pairs(np.minimum(first, second), np.maximum(first, second), similarity)
 
 
 def _strongest(parts: Iterable["Pairs"], num: int) -> "Pairs":

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ladders import copies as ladder
+from operators.likely_copies import MOST_IN_CROWD, Likely, add_near, likely_pairs
 from operators.lookalike import Track, copies, likeness_of, track_of
 from operators.measure import measure_segment
 from operators.meters.video_hash import SIDE, VideoHash, content, sample_of
@@ -83,3 +84,19 @@ def test_bars_and_black_frames() -> None:
     black = Track(np.arange(8) / 8, np.zeros((8, SIDE, SIDE), np.float32))
     found = likeness_of(black, black)
     assert found is None or not found.is_copy
+
+
+def test_in_a_crowd_each_clip_meets_the_best_and_the_nearest_and_the_work_is_bounded() -> None:
+    rng = np.random.default_rng(0)
+    vectors = np.full((400, 64), 0.125) + rng.normal(0, 0.002, (400, 64))
+    vectors[399] = vectors[200]  # a copy within the crowd
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    likely = Likely(400)
+    add_near(likely, vectors.astype(np.float32), np.arange(400))
+    worse, better = np.divmod(likely.bounded(), 400)
+    found = set(zip(better.tolist(), worse.tolist(), strict=True))
+    assert {(0, clip) for clip in range(1, 400)} <= found
+    assert (200, 399) in found
+    assert (better < worse).all()
+    assert np.bincount(worse).max() <= 2 * MOST_IN_CROWD
+    assert likely_pairs(np.zeros((0, 64), np.float16), np.zeros(0, np.int32), 0).shape == (0, 2)
