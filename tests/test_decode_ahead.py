@@ -55,3 +55,9 @@ def test_a_bug_is_raised_in_its_turn(child: DecodeChild) -> None:
     assert next(decoded).frames == 1
     with pytest.raises(ChildFailed, match="no"):
         next(decoded)
+
+
+def test_the_child_outlives_a_block(child: DecodeChild) -> None:
+    """A child ends with the thread that started it, so that thread must not end with the block."""
+    pids = [next(decode_ahead(child, "tests.child_targets:pid", [{}], 60.0)).frames for _ in range(3)]
+    assert len(set(pids)) == 1
