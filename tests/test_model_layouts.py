@@ -21,6 +21,7 @@ from tests.test_heads import AESTHETIC, NSFW, embedded, published, tiny_open_cli
 from tests.test_text_features import captions, floats, save_encoder
 from tests.test_video_clip_score import captioned
 from tests.tiny_models import save_qwen
+from tests.tiny_onnx import save_yunet
 from tests.videos import texture, write_video
 
 Case = tuple[dict[str, Any], dict[str, Any], dict[str, Any], pa.Table]
@@ -85,6 +86,10 @@ def small_quality(state: Any = None, what: str = "") -> Any:
     return network
 
 
+def faces(folder: Path, clips: pa.Table) -> Case:
+    return {"weights": str(save_yunet(folder / "tiny.onnx"))}, {}, {}, clips
+
+
 def topics(folder: Path, clips: pa.Table) -> Case:
     tiny_open_clip(folder)
     return {"backend": "open_clip", "model": f"local-dir:{folder}"}, {}, {}, embedded(24, 3, 1, None, 3)
@@ -125,6 +130,7 @@ CASES: dict[str, Callable[[Path, pa.Table], Case]] = {
     "defects": defects,
     "embedding": image_model,
     "end_similarity": image_model,
+    "faces": faces,
     "flow": flow,
     "nsfw": head(NSFW),
     "pii": pii,
