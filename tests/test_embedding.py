@@ -186,6 +186,18 @@ def test_open_clip_equals_its_own_call(clips, open_clip_folder):
     assert table["error_kind"].null_count == len(clips)
 
 
+def test_any_layout_of_batches_and_blocks_gives_the_same_numbers(clips, open_clip_folder):
+    model = f"local-dir:{open_clip_folder}"
+    together = _run(Embedding(backend="open_clip", model=model), clips)["embedding"].to_pylist()
+    for batch_size in (1, 4):
+        operator = Embedding(backend="open_clip", model=model, batch_size=batch_size)
+        state = operator.setup()
+        rows = [operator.process(state, clips.slice(i, 1)) for i in reversed(range(len(clips)))]
+        operator.close(state)
+        alone = pa.concat_tables(reversed(rows))["embedding"].to_pylist()
+        np.testing.assert_allclose(alone, together, atol=1e-5)
+
+
 def test_a_checkpoint_file_of_a_named_architecture_equals_open_clips_own_call(clips, open_clip_folder, tmp_path):
     import open_clip
     import torch
