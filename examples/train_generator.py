@@ -36,8 +36,8 @@ from reelmill.shards import ShardDataset
 from reelmill.tokens import Stream
 from tokenization.hieratok import Block, position_codes
 
-NUM_WORDS, MAX_WORDS, WORD_LR = 4096, 192, 5.0
-NUM_HELD_OUT, NUM_SHOWN = 64, 4
+NUM_WORDS, MAX_WORDS, WORD_LR, HEAD_START = 4096, 192, 5.0, 0.3
+NUM_COUNTED, NUM_HELD_OUT, NUM_SHOWN = 512, 256, 5
 
 
 def options_of(argv: list[str] | None) -> argparse.Namespace:
@@ -115,6 +115,19 @@ class Generator(nn.Module):
         rest = [parameter for parameter in self.parameters() if parameter is not self.words.weight]
         return [{"params": rest}, {"params": [self.words.weight], "lr_scale": WORD_LR, "weight_decay": 0.0}]
 
+    @torch.no_grad()
+    def expect(self, samples: Sequence[Sequence[Tensor]]) -> None:
+        """Lets training begin at how often each id occurs in the samples.
+
+        Else the first hundreds of steps learn just that, by one direction common to all positions, beside which what a
+        caption or a coarser scale tells is small.
+        """
+        for k, (head, vocab) in enumerate(zip(self.heads, self.vocabs, strict=True)):
+            ids_NG = torch.cat([ids[k].flatten(0, -2) for ids in samples])
+            counts = torch.stack([ids_G.bincount(minlength=vocab) for ids_G in ids_NG.unbind(-1)]) + 0.5
+            head.bias.copy_((counts / counts.sum(1, keepdim=True)).log().flatten())  # type: ignore[operator, union-attr]
+            head.weight.mul_(HEAD_START)  # type: ignore[operator, union-attr]
+
     def loss(self, ids: Sequence[Tensor], words_BW: Tensor, grids: Sequence[Grid]) -> Tensor:
         """Mean nats per id, per sample and scale [B, S]."""
         logits = self(ids[:-1], words_BW, grids)
@@ -152,14 +165,18 @@ def train(options: argparse.Namespace) -> tuple[Generator, dict[str, Any]]:
     """Trains up to `options.steps`; returns the model and the last line of the log."""
     torch.manual_seed(options.seed)
     dataset = tokens_of(options, "train")
-    held_out = some(tokens_of(options, "val"), options)
+    held_out = some(tokens_of(options, "val"), NUM_HELD_OUT, options)
     if not held_out:
         print("no held-out source: numbers and pictures are of training clips (val_fraction of the recipe's split)")
-        held_out = some(tokens_of(options, "train"), options)
+        held_out = some(tokens_of(options, "train"), NUM_HELD_OUT, options)
+    held_out = captioned(held_out)
     model = Generator(stream_of(dataset), options.width, options.heads, options.depth).to(options.device)
     optimizer = torch.optim.AdamW(model.parameter_groups(), options.lr, betas=(0.9, 0.95), weight_decay=0.05)
     loader = loader_of(dataset, options)
     step, log = restore(options.to, model, optimizer, loader)
+    if step == 0:
+        counted = some(dataset, NUM_COUNTED, options)
+        model.expect([inputs_of(batch, dataset, options.device)[0] for batch in counted])
     started, losses = time.process_time(), []
     for batch in endless(loader, options.steps - step):
         set_rate(optimizer, options, step)
@@ -217,14 +234,26 @@ def inputs_of(batch: dict[str, Any], dataset: ShardDataset, device: str) -> tupl
     return ids, words_of(batch["caption"]).to(device), [tuple(x.shape[1:4]) for x in ids]
 
 
-def some(dataset: ShardDataset, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The first batches, as tensors; largest first."""
+def some(dataset: ShardDataset, num: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The first batches, as tensors."""
     found: list[dict[str, Any]] = []
-    for batch in dataset.loader(options.batch) if len(dataset) else ():
+    for batch in loader_of(dataset, options) if len(dataset) else ():
         found.append(batch)
-        if sum(len(b["clip_id"]) for b in found) >= NUM_HELD_OUT:
+        if sum(len(b["clip_id"]) for b in found) >= num:
             break
-    return sorted(found, key=lambda b: -len(b["clip_id"]))
+    return found
+
+
+def captioned(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The clips that have a caption, or all if none has; the largest batch first."""
+    kept = [only(batch, [i for i, caption in enumerate(batch["caption"]) if caption]) for batch in batches]
+    kept = [batch for batch in kept if batch["clip_id"]] or batches
+    return sorted(kept, key=lambda b: -len(b["clip_id"]))
+
+
+def only(batch: dict[str, Any], rows: list[int]) -> dict[str, Any]:
+    lists = {key: [value[i] for i in rows] for key, value in batch.items() if isinstance(value, list)}
+    return lists | {key: value[rows] for key, value in batch.items() if isinstance(value, Tensor)}
 
 
 # --- numbers and pictures ---------------------------------------------------------------------------------------
@@ -240,22 +269,32 @@ def over_ids(loss_BS: Tensor, grids: Sequence[Grid]) -> Tensor:
 def held_out_losses(
     model: Generator, batches: list[dict[str, Any]], dataset: ShardDataset, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Nats per id under the clips' own captions, those of clips of other sources, and none."""
+    """Nats per id under the clips' own captions, those of clips of other sources, and none.
+
+    `gain` is what the own caption saves against another's; `gain_se` its standard error. Both are over sources, since
+    the windows of one are alike. `same` is the share of others' captions that say the same.
+    """
     rng = np.random.default_rng(0)
     clips = [pair for b in batches for pair in zip(b["source_id"], b["caption"], strict=True)]
-    sums: dict[str, list[Tensor]] = {"true": [], "shuffled": [], "none": []}
-    per_scale: list[Tensor] = []
+    found: list[Tensor] = []
+    same: list[bool] = []
     for batch in batches:
         ids, words, grids = inputs_of(batch, dataset, options.device)
         others = [[c for s, c in clips if s != source] or [None] for source in batch["source_id"]]
         drawn = [other[rng.integers(len(other))] for other in others]
-        for name, given in (("true", words), ("shuffled", words_of(drawn).to(words)), ("none", words * 0)):
-            loss_BS = model.eval().loss(ids, given, grids)
-            sums[name].append(over_ids(loss_BS, grids))
-            if name == "true":
-                per_scale.append(loss_BS)
-    means = {name: round(float(torch.cat(parts).mean()), 4) for name, parts in sums.items()}
-    return {**means, "per_scale": [round(x, 3) for x in torch.cat(per_scale).mean(0).tolist()]}
+        given = (words, words_of(drawn).to(words), words * 0)
+        losses = [model.eval().loss(ids, words_BW, grids) for words_BW in given]
+        found.append(torch.cat([*(over_ids(loss_BS, grids)[:, None] for loss_BS in losses), losses[0]], dim=1))
+        same += [own == other for own, other in zip(batch["caption"], drawn, strict=True)]
+    losses_NX = torch.cat(found)
+    is_of_SN = torch.tensor([[source == s for s, _ in clips] for source in sorted({s for s, _ in clips})])
+    gain_N = (losses_NX[:, 1] - losses_NX[:, 0]).cpu()
+    gains_S = torch.stack([gain_N[is_of_N].mean() for is_of_N in is_of_SN])
+    error = round(float(gains_S.std()) / len(gains_S) ** 0.5, 4) if len(gains_S) > 1 else None
+    true, shuffled, none, *per_scale = losses_NX.mean(0).tolist()
+    told = {"true": true, "shuffled": shuffled, "none": none, "gain": float(gains_S.mean()), "same": np.mean(same)}
+    rounded = {name: round(float(value), 4) for name, value in told.items()}
+    return {**rounded, "gain_se": error, "num_sources": len(gains_S), "per_scale": [round(x, 3) for x in per_scale]}
 
 
 def decoder_of(dataset: ShardDataset) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
@@ -279,7 +318,8 @@ def decoder_of(dataset: ShardDataset) -> Callable[[dict[str, np.ndarray]], np.nd
 
 def show(model: Generator, batch: dict[str, Any], dataset: ShardDataset, options: argparse.Namespace) -> None:
     """`samples.png`: a clip as its tokens decode, then two that were drawn; their captions in `samples.txt`."""
-    first = {key: value[:NUM_SHOWN] for key, value in batch.items() if isinstance(value, list | Tensor)}
+    firsts = {caption: i for i, caption in reversed(list(enumerate(batch["caption"])))}  # each caption once
+    first = only(batch, sorted(firsts.values())[:NUM_SHOWN])
     ids, words, grids = inputs_of(first, dataset, options.device)
     columns = [ids, *(model.eval().draw(words, grids, options.temperature, options.guidance) for _ in range(2))]
     stream, decode = stream_of(dataset), decoder_of(dataset)

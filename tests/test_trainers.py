@@ -141,7 +141,9 @@ def test_generator_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     twice, _ = train_generator.train(again)
     pairs = zip(once.state_dict().values(), twice.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    assert set(log["held_out"]) == {"true", "shuffled", "none", "per_scale"}
+    told = log["held_out"]
+    assert set(told) == {"true", "shuffled", "none", "gain", "gain_se", "same", "num_sources", "per_scale"}
+    assert told["num_sources"] == 2
     assert width_of(tmp_path / "once" / "samples.png") == 3 * 2 * SIDE
     dataset = train_generator.tokens_of(again, "train")
     ids, words, grids = train_generator.inputs_of(next(iter(dataset.loader(2))), dataset, "cpu")
