@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reelmill.residual import ResidualCodebook, downsample, upsample
+from reelmill.residual import ResidualCodebook, downsample, latent_bound, upsample
 from reelmill.spans import frame_rgb, iter_span, open_media
 from reelmill.tokens import TimeRule
 from tokenization import reference
-from tokenization.fit import FitConfig, fit, fit_tokenizer, kmeans
+from tokenization.fit import LATENT_NORM, FitConfig, fit, fit_tokenizer, kmeans
 from tokenization.reference import SHIPPED, ReferenceTokenizer, patches_of, squared_error
 from tokenization.synthetic import synthetic_windows
 
@@ -167,6 +167,17 @@ def test_fit_tokenizer_on_files(tmp_path: Path) -> None:
         fit_tokenizer(str(tmp_path / "empty"), tmp_path / "x.npz")
     with pytest.raises(ValueError, match="too few"):
         fit(synthetic_windows(1, 0, 64, 1), FitConfig(), 0)
+
+
+def test_a_fit_whose_codes_are_long_takes_coarser_units() -> None:
+    """A loud square on grey: the codes are as long as the latents, scale after scale."""
+    loud = np.full((1, 64, 64, 3), 128, np.uint8)
+    loud[:, :32, :32], loud[:, :32, 32:] = np.random.default_rng(0).integers(0, 2, (2, 32, 32, 3), dtype=np.uint8) * 255
+    config = dataclasses.replace(SMALL, reduces=(1,) * 6, vocabs=(4, 4, 4, 4, 4, 4), iterations=1)
+    book = fit([loud], config)
+    book.check()
+    bound = latent_bound(book.forward_PC, book.forward_shift)
+    assert bound <= LATENT_NORM * 1.01
 
 
 def test_an_inexact_codebook_is_refused() -> None:

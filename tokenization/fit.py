@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from tokenization.reference import ReferenceTokenizer, nearest, patches_of, sear
 
 YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # BT.601
 LATENT_NORM = 2400.0  # latents are scaled so that none is longer: what the exact sums allow (reelmill.residual)
+SHRINK = (1.0, 0.85, 0.7, 0.5)  # of that, where a fit's codes are long: the first that the exact sums allow is taken
 MEDIA = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".png", ".jpg", ".jpeg", ".webp", ".avif")
 
 
@@ -67,21 +69,31 @@ def fit(windows: Iterable[np.ndarray], config: FitConfig, seed: int = 0) -> Resi
     num = sum(g.shape[1] * g.shape[2] // 64 for g in groups)
     if num < max(config.vocabs):
         raise ValueError(f"{num} patches are too few to fit {max(config.vocabs)} codes; give more or larger footage")
-    transform = _transform(groups, config)
-    encoder = ReferenceTokenizer(ResidualCodebook(*transform, codes=(), reduces=(), config={}))
+    basis = _components(groups, config)
+    encoder = ReferenceTokenizer(ResidualCodebook(*_transform(basis, LATENT_NORM), codes=(), reduces=(), config={}))
     residuals = [encoder.latent(group).astype(np.int16) for group in groups]
     del groups
     codes: list[np.ndarray] = []
     for by, vocab in zip(config.reduces, config.vocabs, strict=True):
         codes.append(_fit_scale(residuals, by, vocab, config, rng))
-    book = ResidualCodebook(
-        *transform,
-        codes=tuple(codes),
-        reduces=config.reduces,
-        config={**asdict(config), "seed": seed, "num_patches": num},
-    )
-    book.check()
-    return book
+    return _exact(basis, codes, config.reduces, {**asdict(config), "seed": seed, "num_patches": num})
+
+
+def _exact(
+    basis: np.ndarray, codes: list[np.ndarray], reduces: tuple[int, ...], config: dict[str, Any]
+) -> ResidualCodebook:
+    """The codebook in the finest units in which all its sums are exact."""
+    for shrink in SHRINK:
+        scaled = tuple(np.rint(part * shrink).astype(np.int16) for part in codes)
+        book = ResidualCodebook(*_transform(basis, LATENT_NORM * shrink), scaled, reduces, config)
+        try:
+            book.check()
+        except ValueError:
+            if shrink == SHRINK[-1]:
+                raise
+            continue
+        return book
+    raise AssertionError("unreachable")
 
 
 def fit_tokenizer(source: str, out: str | Path, *, seed: int = 0, config: FitConfig | None = None) -> Path:
@@ -182,8 +194,8 @@ def _groups(window_THWC: np.ndarray) -> list[np.ndarray]:
     return [window_THWC[:1], *(window_THWC[i : i + PATCH_T] for i in range(1, len(window_THWC), PATCH_T))]
 
 
-def _transform(groups: list[np.ndarray], config: FitConfig) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Forward and inverse matrices as integers, with their shifts."""
+def _components(groups: list[np.ndarray], config: FitConfig) -> np.ndarray:
+    """Principal components [values of a YCbCr patch, channels], the strongest first."""
     to_ycc = np.kron(np.eye(PATCH_VALUES // 3), YCBCR.T)
     second = np.zeros((PATCH_VALUES, PATCH_VALUES))
     for group in groups:
@@ -193,9 +205,14 @@ def _transform(groups: list[np.ndarray], config: FitConfig) -> tuple[np.ndarray,
         second += (patches.T @ patches).astype(np.float64)
     values, vectors = np.linalg.eigh(to_ycc.T @ second @ to_ycc)
     basis = vectors[:, np.argsort(-values, kind="stable")[: config.channels]]
-    basis *= np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(basis.shape[1])])
+    return basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(basis.shape[1])])
+
+
+def _transform(basis: np.ndarray, latent_norm: float) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Forward and inverse matrices as integers, with their shifts; no latent is longer than `latent_norm`."""
+    to_ycc = np.kron(np.eye(PATCH_VALUES // 3), YCBCR.T)
     forward = to_ycc @ basis
-    unit = latent_bound(forward, 0) / LATENT_NORM
+    unit = latent_bound(forward, 0) / latent_norm
     forward /= unit
     inverse = unit * (np.linalg.inv(to_ycc).T @ basis).T
     forward_shift = int(np.floor(np.log2(2**24 / (128 * np.abs(forward).sum(axis=0).max()))))
