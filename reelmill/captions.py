@@ -113,10 +113,17 @@ class UnitCaptions:
     """
 
     def __init__(self, captions: pa.Table | None, columns: pa.Table | None) -> None:
-        self._captions, self._columns = captions, columns
+        self._columns = columns
         self._rows_of: dict[str, list[int]] = {}
-        for row, clip in enumerate([] if captions is None else captions.column("clip_id").to_pylist()):
-            self._rows_of.setdefault(clip, []).append(row)
+        if captions is not None:
+            table = captions.combine_chunks()
+            self._cells = {name: _cells(table.column(name)) for name in (*ABOUT, *CAPTION_TEXTS)}
+            spans = [self._cells[name].fill_null(0).to_numpy() for name in ABOUT[1:3]]  # null: of a failed row
+            self._spans_N2 = np.stack(spans, axis=1)
+            states = zip(self._cells["clip_id"].to_pylist(), self._cells["status"].to_pylist(), strict=True)
+            for row, (clip, status) in enumerate(states):
+                if status != "failed":
+                    self._rows_of.setdefault(clip, []).append(row)
         names = [] if columns is None else columns.column("clip_id").to_pylist()
         self._row_of = {clip: row for row, clip in enumerate(names)}
 
@@ -153,29 +160,27 @@ class UnitCaptions:
         Args:
             is_flipped: left and right are swapped in the texts (`reelmill.mirror`).
         """
-        if self._captions is None:
-            return None
-        rows = [self._about(row) for row in self._rows_of.get(clip_id, [])]
-        rows = [row for row in rows if row["status"] != "failed"]
+        rows = self._rows_of.get(clip_id)
         if not rows:
             return None
         first, last = frame_pts[0], frame_pts[-1] + 1
-        row = max(rows, key=lambda r: (_coverage(r, first, last), r["span_start_pts"] - r["span_end_pts"]))
-        texts = {name: self._captions.column(name)[row["row"]].as_py() for name in CAPTION_TEXTS}
+        spans = {row: tuple(self._spans_N2[row].tolist()) for row in rows}
+        row = max(rows, key=lambda r: (_coverage(spans[r], first, last), spans[r][0] - spans[r][1]))
+        texts = {name: self._cells[name][row].as_py() for name in CAPTION_TEXTS}
         if is_flipped:
             texts = {name: None if text is None else mirrored(text) for name, text in texts.items()}
         return {
             **texts,
-            "caption_grounding": row["caption_grounding"],
-            "captioner_id": row["captioner_id"],
-            "caption_coverage": _coverage(row, first, last),
+            "caption_grounding": self._cells["caption_grounding"][row].as_py(),
+            "captioner_id": self._cells["captioner_id"][row].as_py(),
+            "caption_coverage": _coverage(spans[row], first, last),
         }
 
-    def _about(self, row: int) -> dict[str, Any]:
-        assert self._captions is not None
-        return {"row": row, **{name: self._captions.column(name)[row].as_py() for name in ABOUT[1:]}}
+
+def _cells(column: pa.ChunkedArray) -> pa.Array:
+    """A column of a table of combined chunks as one array, whose cells are had faster."""
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
 
-def _coverage(row: dict[str, Any], first: int, last: int) -> float:
-    overlap = min(last, row["span_end_pts"]) - max(first, row["span_start_pts"])
-    return max(0, overlap) / (last - first)
+def _coverage(span: tuple[int, int], first: int, last: int) -> float:
+    return max(0, min(last, span[1]) - max(first, span[0])) / (last - first)
