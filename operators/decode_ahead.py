@@ -3,13 +3,9 @@
 
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent import futures
-from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from operators.contract import RUN_LOG, RowError
@@ -53,20 +49,9 @@ def decode_ahead(
     Args:
         target: `module:function`, as for `DecodeChild.call`.
         calls: null: nothing to decode.
-        num_ahead: results that may wait beside the one that was handed out; this bounds the memory.
+        num_ahead: as for `DecodeChild.ahead`.
     """
-    calls = iter(calls)
-
-    def submitted(num: int) -> list[Future[Decoded]]:
-        return [child.submit(_decoded, child, target, call, timeout_s) for call in islice(calls, num)]
-
-    waiting = deque(submitted(num_ahead + 1))
-    try:
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(submitted(1))
-    finally:  # nothing goes on once the taker has left
-        futures.wait([future for future in waiting if not future.cancel()])
+    return child.ahead((_decoded(child, target, call, timeout_s) for call in calls), num_ahead)
 
 
 def each_clip(

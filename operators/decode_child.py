@@ -28,14 +28,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from operators.contract import RowError
 
 T = TypeVar("T")
+_END: Any = object()
 CRASH_SIGNALS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 MAX_CRASHES = 2
 MAX_KILLS = 3
@@ -86,11 +89,25 @@ class DecodeChild:
         self._lock = threading.Lock()
         self._ahead: ThreadPoolExecutor | None = None
 
-    def submit(self, function: Callable[..., T], *args: Any) -> "Future[T]":
-        """Runs `function`, which calls this child, in a thread that is kept until `close`: a child ends with the thread
-        that started it (PR_SET_PDEATHSIG)."""
-        self._ahead = self._ahead or ThreadPoolExecutor(1, "decode-ahead")
-        return self._ahead.submit(function, *args)
+    def ahead(self, items: Iterator[T], num: int = 1) -> Generator[T, None, None]:
+        """The items, in order, made beside the caller; what making one raises is raised in its turn.
+
+        They may call this child: they are made in a thread that is kept until `close`, since a child ends with the
+        thread that started it (PR_SET_PDEATHSIG).
+
+        Args:
+            num: items that may wait beside the one that was handed out; this bounds the memory.
+        """
+        thread = self._ahead = self._ahead or ThreadPoolExecutor(1, "decode-ahead")
+        pending = deque(thread.submit(next, items, _END) for _ in range(num))
+        try:
+            while True:
+                pending.append(thread.submit(next, items, _END))
+                if (item := pending.popleft().result()) is _END:
+                    return
+                yield item
+        finally:  # nothing goes on once the taker has left
+            futures.wait([future for future in pending if not future.cancel()])
 
     @property
     def pid(self) -> int | None:

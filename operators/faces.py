@@ -4,13 +4,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from operators.contract import Operator, Resources, RowError
+from operators.contract import Operator, Resources
+from operators.decode_ahead import Call, decode_ahead, each_clip
 from operators.decode_child import DecodeChild
 from operators.image_model import spread
 from operators.text import reading_size
@@ -120,22 +122,24 @@ class Faces(Operator):
 
     def process(self, state: tuple["FaceFinder", str, DecodeChild], batch: pa.Table) -> pa.Table:
         """The batch with the faces' columns; a clip whose frames do not decode gets its error and nulls."""
-        rows = [self._row(*state, row) for row in batch.select([column.name for column in self.reads]).to_pylist()]
-        return self.with_writes(batch, rows)
+        finder, digest, child = state
+        rows = batch.select([column.name for column in self.reads]).to_pylist()
+        calls = (self._call(row) for row in rows)
+        decoded = decode_ahead(child, "operators.video:read_frames", calls, self.time_limit_s)
+        return self.with_writes(batch, each_clip(rows, decoded, partial(self._cells, finder, digest)))
 
     def close(self, state: tuple["FaceFinder", str, DecodeChild]) -> None:
         state[2].close()
 
-    def _row(self, finder: "FaceFinder", digest: str, child: DecodeChild, row: dict[str, Any]) -> dict[str, Any]:
+    def _call(self, row: dict[str, Any]) -> Call:
         wanted = spread(row["frame_pts"], self.num_frames)
         size = reading_size(row["width_px"], row["height_px"], row["pixel_aspect"], self.width_px)
-        call = {"uri": row["uri"], "frame_pts": wanted, "seek_pts": row["seek_pts"], "size": size}
-        try:
-            frames_THWC = child.call("operators.video:read_frames", call, self.time_limit_s)
-        except RowError as error:
-            return {"error_kind": error.kind, "error": str(error)}
+        return {"uri": row["uri"], "frame_pts": wanted, "seek_pts": row["seek_pts"], "size": size}
+
+    def _cells(self, finder: "FaceFinder", digest: str, row: dict[str, Any], frames_THWC: np.ndarray) -> dict[str, Any]:
+        wanted = spread(row["frame_pts"], self.num_frames)
         found = summary(wanted, [finder.find(frame_HWC) for frame_HWC in frames_THWC])
-        return found | {"faces_width_px": size[1], "faces_weights_hash": digest}
+        return found | {"faces_width_px": frames_THWC.shape[2], "faces_weights_hash": digest}
 
 
 class Face(NamedTuple):

@@ -9,8 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from operators.contract import RowError
-from operators.read_ahead import ReadAhead
 from pipelines.pack import pack_unit
 from reelmill.column import arrow_schema
 from reelmill.geometry import Window
@@ -271,29 +269,6 @@ def test_declared_columns() -> None:
     assert set(shard_schema(operator.spec).names) <= set(names)
     assert operator.files_to_ship()["codebook.npz"][:2] == b"PK"
     assert operator.spec.licence == "Apache-2.0"
-
-
-def test_what_is_read_ahead_is_given_in_order_and_left_when_its_taker_leaves() -> None:
-    ahead, made = ReadAhead(), []
-
-    def items() -> Any:
-        for number in range(5):
-            made.append(number)
-            yield number
-        raise RowError("bad_input", "the end")
-
-    taken = ahead(items())
-    for number in range(5):
-        assert next(taken) == number
-        assert len(made) <= number + 2
-    with pytest.raises(RowError, match="the end"):
-        next(taken)
-    made.clear()
-    for _ in ahead(items()):
-        break
-    assert len(made) <= 2
-    ahead.close()
-    ahead.close()
 
 
 def test_padded_frames_repeat_their_edges_and_an_enlarged_clip_enters_no_large_size(footage: Path) -> None:

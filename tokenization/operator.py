@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from operators.contract import Operator, Resources, RowError
 from operators.decode_child import DecodeChild
-from operators.read_ahead import ReadAhead
 from operators.text import Text
 from reelmill.column import Column, arrow_schema
 from reelmill.mirror import FLIP
@@ -116,11 +115,10 @@ class Tokenize(Operator):
         return self.spec.plan_times(times_s, row["height_px"], row["width_px"], fps, most_px)
 
     def setup(self) -> "_State":
-        return _State(self.tokenizer.load(), DecodeChild(self.memory_limit_gb), ReadAhead())
+        return _State(self.tokenizer.load(), DecodeChild(self.memory_limit_gb))
 
     def close(self, state: "_State") -> None:
         state.child.close()
-        state.ahead.close()
 
     def process(self, state: "_State", batch: pa.Table) -> pa.Table:
         """Rows of `writes`: the windows of each clip, in the clips' order."""
@@ -128,7 +126,7 @@ class Tokenize(Operator):
         jobs = [self._job(row) for row in rows]
         found: list[list[dict[str, Any]]] = [[] for _ in rows]
         failed: dict[int, RowError] = {}
-        for number, index, cut in state.ahead(self._cuts(state.child, jobs)):
+        for number, index, cut in state.child.ahead(self._cuts(state.child, jobs)):
             if number in failed:
                 continue
             try:
@@ -204,7 +202,6 @@ class Tokenize(Operator):
 class _State:
     codec: Codec
     child: DecodeChild
-    ahead: ReadAhead
 
 
 @dataclass(frozen=True)
