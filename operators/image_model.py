@@ -133,7 +133,8 @@ class ImageModel(Operator):
         tower, encode, child = state
         rows = batch.select([column.name for column in self.reads]).to_pylist()
         calls = (self._call(tower, row) for row in rows)
-        num = max(1, self.batch_size // self.num_frames)  # clips of one forward pass: as many are decoded ahead
+        # clips of one forward pass; as many are decoded ahead. A CPU gains nothing from more, and would wait for them
+        num = 1 if self.device == "cpu" else max(1, self.batch_size // self.num_frames)
         decoded = decode_ahead(child, "operators.video:read_frames", calls, self.time_limit_s, num)
         cells: list[dict[str, Any]] = []
         with closing(decoded):
