@@ -33,7 +33,7 @@ SETTINGS = ("models=[]", "rules.text=null", "tokens.0.max_frames=9", "tokens.0.h
 RECIPE = ("quickstart", *(word for setting in SETTINGS for word in ("--set", setting)))
 KINDS = ("driver", "worker", "child")
 RUN_LIMIT_S = 600.0
-DEATH_LIMIT_S = 30.0
+DEATH_LIMIT_S = 90.0  # a process of Ray that was just starting when its node died gives up after a minute
 RAYS_OWN = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # notice after a minute that their node is gone, and end
 # What makes a row itself, in the order of preference.
 KEYS = ("clip_id", "window_index", "bucket", "span_start_pts", "source_id", "segment_index")
@@ -206,7 +206,7 @@ def torture(footage: Path, out: Path, kinds: Sequence[str], rng: random.Random, 
             hits.append(hit)
         was_killed = bool(hits) and hits[-1].kind == "driver"
         code = None if was_killed else run.wait()
-        orphans = [process.command[:60] for process in run.bury()]
+        orphans = [process.command[-160:] for process in run.bury()]
         for hit in hits:
             hit.exit_code, hit.orphans = code, orphans if hit is hits[-1] else []
         kills += hits
